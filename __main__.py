@@ -1,0 +1,5 @@
+"""`python -m speedprof`, the same as `speedprof`."""
+
+from speedprof.commands import main
+
+main()

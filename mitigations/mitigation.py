@@ -1,0 +1,57 @@
+"""One remedy: when it helps, what it would gain, how safe it is and how it is applied."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from speedprof.advisor.finding import Finding
+from speedprof.profiler.run import Run
+
+SAFETIES = ("exact", "reseeded", "rounding", "changes_training")
+ACTIONS = ("remove", "restrict", "reorder", "replace", "retrofit")
+COMPONENTS = ("function", "data", "optimization")
+HOWS = ("automatic", "patch", "advice")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gain:
+    """Predicted step-time ratio old/new, as a range; 1.0 means no gain."""
+
+    low: float
+    high: float
+    model: str  # the formula with its numbers, one sentence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fit:
+    """A remedy that applies to this run."""
+
+    reason: str  # why here, with numbers
+    gain: Gain | None  # None: cannot be predicted from what was measured
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    by_hand: str = ""  # the lines to write, ready to paste, with this run's values
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Misfit:
+    """Why a remedy does not apply to this run, one sentence."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mitigation:
+    """A remedy of the catalogue; its file's docstring is its card."""
+
+    name: str  # "loader-workers"
+    treats: tuple[tuple[str, str | None], ...]  # (phase, cause); cause None = any cause of the phase
+    safety: str  # one of SAFETIES
+    how: str  # one of HOWS: how speedprof can apply it today
+    place: str  # "system" or "5r"
+    action: str | None  # one of ACTIONS, None for system
+    component: str | None  # one of COMPONENTS, None for system
+    source: str
+    card: str  # the file's docstring
+    assess: Callable[[Run, Finding], Fit | Misfit]
+    conflicts: tuple[str, ...] = ()

@@ -1,0 +1,345 @@
+"""What one run turned out to be: the facts that rules, remedies and reports may ask for.
+
+A `Run` is made from the record by `profiler.attribution` and never written by hand. Times are milliseconds
+per training step unless a name says otherwise; shares are fractions (0..1) of the step's wall time. `None`
+means *not measured*, and `not_measured` says why; an empty tuple means measured, and nothing was there.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+PHASES = ("data_loading", "host_to_device", "compute", "communication", "host", "outside")
+
+
+class Fact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):
+    """A frozen value that goes to JSON and back."""
+
+
+class Phase(Fact):
+    """One exclusive part of the step; the six of them add up to its wall time."""
+
+    share: float
+    low: float  # 95 % interval of the share, from the spread between steps
+    high: float
+    ms: float  # share x mean step
+
+
+class NotMeasured(Fact):
+    what: str
+    why: str
+
+
+class StepTimes(Fact):
+    """Wall time of untraced steps after warm-up."""
+
+    count: int  # steps that the statistics rest on
+    mean_ms: float
+    median_ms: float
+    p10_ms: float
+    p90_ms: float
+    samples_per_s: float | None = None
+    low_ms: float | None = None  # 95 % interval of the mean
+    high_ms: float | None = None
+
+
+class StepSeries(Fact):
+    """Steps over time, thinned to at most 2,000 points for a picture; lists of equal length."""
+
+    start_s: list[float]  # since the first step
+    wall_ms: list[float]
+    input_wait_ms: list[float]
+    outside_ms: list[float]
+    traced: list[bool]
+
+
+class Transform(Fact):
+    """One step of a transform chain, as timed where it ran."""
+
+    name: str
+    ms_per_sample: float
+    calls: int
+
+
+class Loader(Fact):
+    """One DataLoader: how it was built, and what its workers (or the main thread) spent on it."""
+
+    number: int
+    role: str  # "training", "evaluation" or "unused"
+    where: str | None  # "train.py:41", the line that built it
+    dataset: str  # class name
+    iterable: bool
+    length: int | None  # samples in the dataset
+    batch_size: int | None
+    num_workers: int
+    pin_memory: bool
+    persistent_workers: bool
+    prefetch_factor: int | None
+    start_method: str | None
+    batches: int  # batches received by the training thread
+    iterations: int  # times that iter() was called: epochs
+    explicit: list[str] = msgspec.field(default_factory=list)  # arguments the script gave by name
+    picklable: bool | None = None  # the dataset pickles, so that workers can be spawned
+    wait_ms: float | None = None  # main thread's wait per step
+    startup_ms: float | None = None  # building the iterator, per call (workers are started here)
+    first_batch_ms: float | None = None  # from iter() to the first batch, per call
+    batch_bytes: int | None = None  # tensors in one batch
+    # per batch, summed over the samples of the batch, in the worker (or main thread) that made it
+    getitem_ms: float | None = None  # wall
+    getitem_cpu_ms: float | None = None
+    collate_ms: float | None = None
+    collate_cpu_ms: float | None = None
+    queued_ms: float | None = None  # ready to run but no core was free (schedstat)
+    storage_wait_ms: float | None = None  # wall - cpu - queued: waiting for storage or sleeping
+    read_bytes: float | None = None  # bytes asked of the file system, per batch
+    disk_bytes: float | None = None  # bytes that came from the device, per batch
+    transforms: list[Transform] = msgspec.field(default_factory=list)
+
+
+class Line(Fact):
+    """A source line where the training thread was seen while the device was idle (or busy, by `phase`)."""
+
+    where: str  # "train.py:41"
+    function: str
+    phase: str  # one of PHASES
+    kind: str  # "python", "waiting", "batches", "checkpoint", "evaluation", "logging", "launch", ...
+    share: float  # of the step
+    ms: float
+    code: str | None = None  # the line's text, where it could be read
+
+
+class SyncCall(Fact):
+    """A call that makes the host wait for the device."""
+
+    what: str  # "Tensor.item"
+    where: str
+    calls_per_step: float
+    ms_per_step: float
+
+
+class Operator(Fact):
+    """An operator or kernel, ranked by its own time."""
+
+    name: str
+    kind: str  # matmul | convolution | attention | normalisation | elementwise | reduction | optimizer | copy | other
+    ms: float  # per step
+    calls: float  # per step
+
+
+class Compute(Fact):
+    """The inside of the compute phase, per step."""
+
+    forward_ms: float | None = None
+    backward_ms: float | None = None
+    optimizer_ms: float | None = None
+    kinds: dict[str, float] = msgspec.field(default_factory=dict)  # kind -> ms
+    operators: list[Operator] = msgspec.field(default_factory=list)  # at most 20, largest first
+    operators_per_step: float | None = None
+    bound: str | None = None  # "arithmetic" | "memory_bandwidth" | None = cannot tell
+
+
+class Communication(Fact):
+    """The inside of the communication phase, per step."""
+
+    total_ms: float  # union of collectives, overlapped or not
+    exposed_ms: float
+    transfer_ms: float | None = None  # minimum over ranks of each matched collective
+    waiting_ms: float | None = None  # the rest: waiting for a late rank
+    late_rank: int | None = None  # the rank that causes most of the waiting
+    late_rank_share: float | None = None  # its share of the waiting
+    late_rank_phase: str | None = None  # what the late rank was doing more of than the others
+    collectives: float | None = None  # calls per step
+    bytes: float | None = None  # per step
+
+
+class Host(Fact):
+    """The inside of the host phase, per step; the four add up to it."""
+
+    launch_ms: float
+    python_ms: float
+    allocator_ms: float
+    synchronisation_ms: float
+
+
+class Outside(Fact):
+    """Between steps: what the training thread did, per step; the four add up to the phase."""
+
+    checkpoint_ms: float
+    evaluation_ms: float
+    logging_ms: float
+    other_ms: float
+
+
+class Copies(Fact):
+    """Host-to-device copies, per step."""
+
+    pageable_ms: float | None = None
+    pinned_ms: float | None = None
+    blocking_ms: float | None = None  # host blocked in a copy call
+    bytes: float | None = None
+    gb_per_s: float | None = None
+
+
+class Bar(Fact):
+    """An interval of one lane of the timeline."""
+
+    start_ms: float  # since the step's start
+    end_ms: float
+    phase: str
+    label: str
+
+
+class Lane(Fact):
+    name: str  # "main thread", "GPU stream 7", "gloo", "exposed"
+    bars: list[Bar]
+
+
+class Timeline(Fact):
+    """One representative traced step."""
+
+    rank: int
+    step: int
+    wall_ms: float
+    lanes: list[Lane]
+
+
+class Rank(Fact):
+    """One training process."""
+
+    rank: int
+    node: str
+    pid: int
+    device: str
+    steps: int
+    step_ms: StepTimes | None
+    phases: dict[str, Phase] | None
+    peak_memory_bytes: int | None = None  # of the process
+    peak_device_bytes: int | None = None
+    device_memory_bytes: int | None = None
+
+
+class Sample(Fact):
+    """One look at the machine by the launcher's sampler; None where it cannot be seen."""
+
+    at_s: float  # since the run began
+    cpu: float  # of all cores, 0..1
+    tree_cpu: float  # of all cores, by the run's processes
+    memory_bytes: int  # resident, of the run's processes
+    available_bytes: int
+    read_bytes_per_s: float | None = None
+    write_bytes_per_s: float | None = None
+    sent_bytes_per_s: float | None = None
+    received_bytes_per_s: float | None = None
+    gpus: list[GpuSample] = msgspec.field(default_factory=list)
+
+
+class GpuSample(Fact):
+    index: int
+    utilisation: float | None = None
+    memory_bytes: int | None = None
+    pcie_received_bytes_per_s: float | None = None
+    pcie_sent_bytes_per_s: float | None = None
+    sm_mhz: int | None = None
+    power_w: float | None = None
+    throttled: str | None = None
+
+
+class Machine(Fact):
+    """One node and how busy it was."""
+
+    node: str
+    cpu: str | None
+    cores: int  # usable by the run (affinity and cgroup)
+    memory_bytes: int | None
+    gpus: list[str]
+    samples: list[Sample]  # at most 600, thinned
+    cpu_load: float | None = None  # mean over the training, 0..1 of all cores
+    other_load: float | None = None  # part of it that is not ours
+    start_limit: str | None = None  # a cgroup limit worth naming
+
+
+class Environment(Fact):
+    """Where the training ran: versions, flags and threads, as pairs for a table."""
+
+    python: str | None = None
+    torch: str | None = None
+    cuda: str | None = None
+    torchvision: str | None = None
+    threads: int | None = None  # intra-op
+    flags: dict[str, str] = msgspec.field(default_factory=dict)  # "tf32": "off", "OMP_NUM_THREADS": "2"
+
+
+class Optimizer(Fact):
+    name: str  # "Adam"
+    parameters: int | None = None  # tensors
+    elements: int | None = None
+    fused: bool | None = None
+    foreach: bool | None = None
+    where: str | None = None
+
+
+class Model(Fact):
+    """The training module as first seen, where it could be found."""
+
+    name: str
+    parameters: int
+    bytes: int
+    dtypes: list[str]
+    compiled: bool
+    wrapped: str | None = None  # "DistributedDataParallel", "FullyShardedDataParallel"
+
+
+class Run(Fact):
+    """Everything known of one run."""
+
+    folder: str
+    name: str
+    command: list[str]
+    cwd: str
+    started_at: float  # Unix seconds
+    wall_s: float | None
+    finished: bool
+    exit_status: int | None  # negative: the signal that ended it
+    stopped_by_us: bool = False  # --stop-after
+    version: str = ""
+    world_size: int = 1
+    ranks: list[Rank] = msgspec.field(default_factory=list)
+    steps: int = 0  # training steps seen on the first rank, warm-up and traced ones included
+    warmup_steps: int = 0
+    traced_steps: int = 0
+    windows: int = 0
+    step_definition: str | None = None  # how steps were told apart, one sentence
+    updates_per_step: float | None = None
+    batches_per_step: float | None = None
+    device: str = "cpu"  # "cpu" | "cuda" | "rocm" | "mps" | "xpu"
+    step_ms: StepTimes | None = None
+    series: StepSeries | None = None
+    phases: dict[str, Phase] | None = None  # all six, or None where no step was seen
+    compute: Compute | None = None
+    communication: Communication | None = None
+    host: Host | None = None
+    outside: Outside | None = None
+    copies: Copies | None = None
+    input_kind: str | None = None  # "loader" | "generator" | "function" | None
+    loaders: list[Loader] = msgspec.field(default_factory=list)
+    lines: list[Line] = msgspec.field(default_factory=list)  # largest first, at most 40
+    sync_calls: list[SyncCall] = msgspec.field(default_factory=list)
+    timelines: list[Timeline] = msgspec.field(default_factory=list)
+    machines: list[Machine] = msgspec.field(default_factory=list)
+    environment: Environment = msgspec.field(default_factory=Environment)
+    optimizers: list[Optimizer] = msgspec.field(default_factory=list)
+    models: list[Model] = msgspec.field(default_factory=list)
+    garbage_ms: float | None = None  # garbage collector pauses per step
+    startup_s: float | None = None  # from the command's start to the first step
+    not_measured: list[NotMeasured] = msgspec.field(default_factory=list)
+    changes: list[str] = msgspec.field(default_factory=list)  # live patches, "owner.name: reason"
+    notes: list[str] = msgspec.field(default_factory=list)  # damage, switched-off probes, one sentence each
+
+    def share(self, phase: str) -> float | None:
+        """Return the phase's share of the step, None where phases were not measured."""
+        return self.phases[phase].share if self.phases else None
+
+    def training_loader(self) -> Loader | None:
+        """Return the loader that fed most training steps."""
+        training = [loader for loader in self.loaders if loader.role == "training"]
+        return max(training, key=lambda loader: loader.batches, default=None)
