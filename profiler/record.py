@@ -83,8 +83,9 @@ class Writer:
             path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
         )
 
-    def fact(self, fact: str, content: dict[str, object]) -> None:
-        os.write(self._descriptor, fact_frame(fact, content))
+    def fact(self, fact: str, content: dict[str, object]) -> int:
+        """Return the bytes written."""
+        return os.write(self._descriptor, fact_frame(fact, content))
 
     def rows(self, values: array[int]) -> None:
         os.write(self._descriptor, frame(STEPS, values.tobytes()))

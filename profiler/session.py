@@ -1,0 +1,166 @@
+"""One training process under measurement: from the import of torch to its end, or until it is let go."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+
+from speedprof.profiler import facts, probes
+from speedprof.profiler.device_clock import DeviceClock
+from speedprof.profiler.fence import Fence
+from speedprof.profiler.patches import Patches
+from speedprof.profiler.record import COLUMN, NOT_MEASURED
+from speedprof.profiler.recorder import Recorder
+from speedprof.profiler.steps import Tracker
+from speedprof.profiler.windows import Windows
+from speedprof.profiler.worker_telemetry import WorkerTelemetry
+
+DEVICE_WALL, DEVICE_WAIT = COLUMN["device_wall"], COLUMN["device_input_wait"]
+DRAWING = ("tqdm", "rich.progress", "rich.live", "alive_progress", "progressbar", "enlighten", "curses")
+FACTS_EVERY_NS = 5_000_000_000  # how old cumulative facts may be in the record; doubles each time
+
+_current: Session | None = None
+
+
+@dataclass(frozen=True)
+class Options:
+    """What `speedprof run` was told; passed in the environment."""
+
+    steps: int | None = None  # measure so many after warm-up, then let go
+    stop_after: int | None = None  # measure so many after warm-up, then end the script
+    warmup: int = 10
+    windows: bool = True
+
+
+def current() -> Session | None:
+    """Return this process's session, None where nothing is measured."""
+    return _current
+
+
+class Session:
+    """Everything of ours that lives in the training process."""
+
+    def __init__(self, folder: str, options: Options) -> None:
+        self.options = options
+        self.folder = folder
+        self.patches = Patches()
+        self.fence = Fence(self.note)
+        self.thread = threading.main_thread().ident  # the one that trains; followed if it turns out otherwise
+        self._changes: list[str] = []
+        self._start()
+
+    def _start(self) -> None:
+        self.recorder = Recorder(self.folder)
+        self.tracker = Tracker(self._emitted)
+        self.tracker.at_boundary = self.fence.guard("boundary", self._at_boundary)
+        self.windows = Windows(self.recorder, self.tracker, self.options.warmup)
+        if not self.options.windows:
+            self.windows.stop()
+        self.clock = DeviceClock()
+        self.telemetry = WorkerTelemetry(self.folder)
+        self.seen = facts.Seen(self.recorder)
+        self.stopping = False
+        self._told, self._telling = 0, FACTS_EVERY_NS
+
+    def begin(self, waiting: dict[str, Callable[[ModuleType], None]]) -> None:
+        """Install the probes and see to the end of the process."""
+        global _current  # noqa: PLW0603 - one session a process, found by speedprof.step()
+        _current = self
+        probes.install(self, waiting)
+        self._changes = self.patches.texts()
+        atexit.register(self.fence.guard("end", self.end))
+        os.register_at_fork(after_in_child=self.fence.guard("fork", self._forked))
+
+    # -- moments
+
+    def note(self, text: str) -> None:
+        self.open_record()
+        self.recorder.fact("note", {"text": text})
+
+    def open_record(self) -> None:
+        if not self.recorder.opened:
+            self.recorder.open(facts.process())
+            for text in self._changes:
+                self.recorder.fact("change", {"text": text})
+
+    def _at_boundary(self, now: int, cut: bool) -> int:
+        boundary = self.windows.at_boundary(now, cut)
+        done = self.tracker.steps + (0 if cut else 1) - self.options.warmup
+        if self.options.stop_after is not None and done >= self.options.stop_after:
+            self.stopping = True
+        elif self.options.steps is not None and done >= self.options.steps:
+            self.let_go(f"{self.options.steps} steps were measured")
+        return boundary
+
+    def stop_if_due(self) -> None:
+        """End the script where `--stop-after` says so; outside any fence, on the training thread."""
+        if self.stopping and self.patches.texts():
+            self.end(stopped=True)
+            raise SystemExit(0)
+
+    def _emitted(self, row: list[int]) -> None:
+        self.open_record()
+        row[DEVICE_WALL] = row[DEVICE_WAIT] = NOT_MEASURED
+        for finished in self.clock.attach(row):
+            self._record(finished)
+
+    def _record(self, row: list[int]) -> None:
+        self.windows.emitted(row)
+        if self.recorder.row(row):
+            now = time.perf_counter_ns()
+            if now - self._told > self._telling:
+                self._told, self._telling = now, self._telling * 2
+                self._tell()
+
+    def _tell(self) -> None:
+        """Write the facts that grow."""
+        self.seen.tell()
+        drawing = [name for name in DRAWING if name in sys.modules]
+        if drawing:
+            self.recorder.fact("draws", {"modules": drawing})
+
+    # -- the end
+
+    def let_go(self, why: str) -> None:
+        """Undo every patch; training goes on as if speedprof had never been there."""
+        self.recorder.fact("detached", {"step": self.tracker.steps, "why": why})
+        self.end()
+
+    def end(self, *, stopped: bool = False) -> None:
+        """Undo every patch, finish the record."""
+        if not self.patches.texts():
+            return
+        self.windows.close()
+        self.tracker.finish()
+        for row in self.clock.drain():
+            self._record(row)
+        self.windows.finish()
+        self.telemetry.flush()
+        remarks = self.patches.undo()
+        if not self.recorder.opened:
+            return
+        for remark in remarks:
+            self.recorder.fact("note", {"text": remark})
+        self._tell()
+        self.recorder.fact("memory", facts.memory())
+        self.recorder.fact(
+            "end",
+            {
+                "steps": self.tracker.steps, "step_definition": self.tracker.definition,
+                "stopped": stopped, "at_perf_ns": time.perf_counter_ns(),
+            },
+        )  # fmt: skip
+        self.recorder.close()
+
+    def _forked(self) -> None:
+        """Begin anew in a forked child: it may be a loader's worker, or train itself."""
+        self.recorder.forget()
+        self.windows.forget()
+        self.thread = threading.main_thread().ident
+        self._start()

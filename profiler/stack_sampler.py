@@ -1,0 +1,91 @@
+"""Looks at the training thread's Python stack 200 times a second, while a window is open and no longer."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import time
+from array import array
+from types import CodeType, FrameType
+
+INTERVAL_S = 0.005
+DEPTH = 60  # frames, innermost first
+CO_GENERATOR, CO_ASYNC_GENERATOR = 0x20, 0x200
+SCHEDSTAT_FIELDS = 3
+
+Frame = tuple[CodeType, int]
+
+
+class StackSampler:
+    """A second thread that samples one other thread between `start` and `stop`."""
+
+    def __init__(self, thread: threading.Thread) -> None:
+        self._ident = thread.ident or 0
+        self._native = thread.native_id or 0
+        self._stop = threading.Event()
+        self._stacks: dict[tuple[Frame, ...], int] = {}
+        self._at, self._stack = array("q"), array("q")
+        self._cpu, self._queued = array("q"), array("q")
+        self._own = threading.Thread(target=self._run, name="speedprof-sampler", daemon=True)
+
+    def start(self) -> None:
+        self._own.start()
+
+    def stop(self) -> dict[str, array[int]]:
+        """Stop, and return the columns of the `sample` table."""
+        self._stop.set()
+        self._own.join()
+        return {"at": self._at, "stack": self._stack, "cpu": self._cpu, "queued": self._queued}
+
+    def tables(self) -> tuple[list[list[object]], list[list[int]]]:
+        """Return (frames, stacks) for the window's header."""
+        numbers: dict[Frame, int] = {}
+        stacks = [[numbers.setdefault(frame, len(numbers)) for frame in stack] for stack in self._stacks]
+        return [_described(code, line) for code, line in numbers], stacks
+
+    def _run(self) -> None:
+        clock = time.pthread_getcpuclockid(self._ident)
+        queue = _open_schedstat(self._native)
+        cpu, queued = time.clock_gettime_ns(clock), _queued_ns(queue)
+        while not self._stop.wait(INTERVAL_S):
+            frame = sys._current_frames().get(self._ident)  # noqa: SLF001 - the documented way
+            if frame is None:
+                break  # the thread has ended
+            now, stack = time.perf_counter_ns(), _walk(frame)
+            cpu_now, queued_now = time.clock_gettime_ns(clock), _queued_ns(queue)
+            self._at.append(now)
+            self._stack.append(self._stacks.setdefault(stack, len(self._stacks)))
+            self._cpu.append(cpu_now - cpu)
+            self._queued.append(-1 if queued_now is None or queued is None else queued_now - queued)
+            cpu, queued = cpu_now, queued_now
+        if queue is not None:
+            os.close(queue)
+
+
+def _walk(frame: FrameType | None) -> tuple[Frame, ...]:
+    stack = []
+    while frame is not None and len(stack) < DEPTH:
+        stack.append((frame.f_code, frame.f_lineno or 0))
+        frame = frame.f_back
+    return tuple(stack)
+
+
+def _described(code: CodeType, line: int) -> list[object]:
+    generator = bool(code.co_flags & (CO_GENERATOR | CO_ASYNC_GENERATOR))
+    return [code.co_filename, line, getattr(code, "co_qualname", code.co_name), generator]
+
+
+def _open_schedstat(native_id: int) -> int | None:
+    try:
+        return os.open(f"/proc/self/task/{native_id}/schedstat", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None  # no such kernel interface: not measured
+
+
+def _queued_ns(descriptor: int | None) -> int | None:
+    """Return how long (ns) the thread was ready to run but had no core, from schedstat's second field."""
+    if descriptor is None:
+        return None
+    fields = os.pread(descriptor, 128, 0).split()
+    return int(fields[1]) if len(fields) >= SCHEDSTAT_FIELDS else None

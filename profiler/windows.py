@@ -1,0 +1,272 @@
+"""A few consecutive steps under torch.profiler, copied out as columns; nothing between windows."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from array import array
+from typing import Any
+
+from speedprof.profiler import window_file
+from speedprof.profiler.record import DISTURBED, TRACED
+from speedprof.profiler.recorder import Recorder
+from speedprof.profiler.stack_sampler import StackSampler
+from speedprof.profiler.steps import FLAGS, WALL, Tracker
+
+STEPS = 4  # of a window
+MOST = 8  # windows of a run
+FIRST_GAP = 8  # untraced steps after the first window; doubles each time, so that long runs are seen late too
+NEVER = 1 << 62
+MANY_EVENTS = 200_000  # a window that held so many is followed by windows of one step
+
+
+class Windows:
+    """Decides when to trace, traces, and hands the columns to a file."""
+
+    def __init__(self, recorder: Recorder, tracker: Tracker, warmup: int) -> None:
+        self._recorder, self._tracker = recorder, tracker
+        self._next = warmup
+        self._gap = FIRST_GAP
+        self._steps = STEPS
+        self.count = 0
+        self._open: _Window | None = None
+        self._closed: list[_Window] = []  # whose steps are not all finished yet
+        self._others = False  # somebody else profiles
+        self.busy = False  # we are inside torch's profiler calls ourselves
+
+    @property
+    def is_open(self) -> bool:
+        return self._open is not None
+
+    def at_boundary(self, now: int, cut: bool) -> int:
+        """Open or close a window if it is time; return where the boundary is.
+
+        `cut`: the step ended in the past and the next one is under way. The time that opening takes goes to the step
+        before the window, that of closing to the step after it; both are marked as disturbed.
+        """
+        tracker = self._tracker
+        finished = tracker.steps + (0 if cut else 1)
+        if self._open is not None:
+            self._open.passed += 1
+            if self._open.passed >= self._open.needed:
+                self.close()
+                tracker.flags, tracker.once = 0, DISTURBED
+                self._next = finished + self._gap
+                self._gap *= 2
+            return now
+        if finished < self._next or self._enough():
+            return now
+        tracker.row[FLAGS] |= TRACED if cut else DISTURBED
+        self._open_window(finished + (1 if cut else 0), self._steps + (1 if cut else 0))
+        return time.perf_counter_ns()
+
+    def emitted(self, row: list[int]) -> None:
+        """Take a finished step's row; write the windows whose last step this was."""
+        for window in [*self._closed, *([self._open] if self._open else [])]:
+            if row[0] >= window.began and (not window.ended or row[0] + row[WALL] <= window.ended):
+                window.boundaries.append((row[0], row[0] + row[WALL]))
+        for window in [w for w in self._closed if row[0] + row[WALL] >= w.ended]:
+            self._closed.remove(window)
+            self._write(window)
+
+    def close(self) -> None:
+        """End the open window, if there is one; its file is written once its last step is known."""
+        window, self._open = self._open, None
+        if window is None:
+            return
+        self._tracker.log = None
+        self.busy = True
+        try:
+            window.end()
+        finally:
+            self.busy = False
+        self._closed.append(window)
+        if window.events > MANY_EVENTS:
+            self._steps = 1
+        if self.count >= MOST:
+            self.stop()
+
+    def finish(self) -> None:
+        """Close, and write what there is."""
+        self.close()
+        for window in self._closed:
+            self._write(window)
+        self._closed.clear()
+
+    def give_way(self) -> None:
+        """Somebody else starts a profiler: torch allows one at a time, and theirs counts."""
+        if self.busy:
+            return
+        self.close()
+        self.stop()
+        if not self._others:
+            self._others = True
+            self._recorder.fact("no_window", {"why": "the script uses torch.profiler itself"})
+
+    def forget(self) -> None:
+        """In a forked child, where no sampler thread runs."""
+        self._open, self._closed = None, []
+        self._tracker.log = None
+
+    def stop(self) -> None:
+        self._next = NEVER
+
+    def _enough(self) -> bool:
+        """Tell whether the launcher knows every phase well enough already."""
+        if os.path.exists(self._recorder.path("enough", "")):
+            self.stop()
+            return True
+        return False
+
+    def _open_window(self, first_step: int, boundaries: int) -> None:
+        from torch.autograd import profiler
+
+        if getattr(profiler, "_is_profiler_enabled", False):
+            self.give_way()
+            return
+        self.busy = True
+        try:
+            self._open = _Window(self.count, first_step, boundaries)
+            self._open.begin()
+        except BaseException:
+            self._open = None
+            self.stop()
+            raise
+        finally:
+            self.busy = False
+        self.count += 1
+        self._tracker.log = self._open.log
+        self._tracker.flags = TRACED
+
+    def _write(self, window: _Window) -> None:
+        if not window.boundaries:
+            return
+        path = self._recorder.path("window", f"-{window.index}.win")
+        header = window.header()
+        header["rank"] = int(os.environ.get("RANK", "0"))
+        try:
+            window_file.write(path, header, window.tables())
+        except OSError as error:
+            self._recorder.fact("no_window", {"why": f"the window could not be written: {error}"})
+            return
+        steps = len(window.boundaries)
+        self._recorder.fact(
+            "window",
+            {"index": window.index, "first_step": window.first_step, "steps": steps, "file": os.path.basename(path)},
+        )
+
+
+class _Window:
+    """One window, from its beginning to its file."""
+
+    def __init__(self, index: int, first_step: int, needed: int) -> None:
+        self.index, self.first_step = index, first_step
+        self.needed, self.passed = needed, 0  # boundaries until it is closed
+        self.began = self.ended = 0
+        self.events = 0
+        self.log: list[tuple[int, int, int, int]] = []
+        self.boundaries: list[tuple[int, int]] = []
+        self._clock: list[tuple[int, int]] = []
+        self._columns: dict[str, array[int]] = {}
+        self._samples: dict[str, array[int]] = {}
+        self._names: dict[str, int] = {}
+        self._types: dict[str, int] = {}
+        self._device = "cpu"
+        self._thread = threading.current_thread()
+        self._sampler = StackSampler(self._thread)
+
+    def begin(self) -> None:
+        import torch
+        from torch.autograd import profiler
+
+        cuda = torch.cuda.is_initialized()
+        self._device = "cuda" if cuda else "cpu"
+        self._profile: Any = profiler.profile(use_kineto=True, use_device="cuda" if cuda else None)
+        self._profile._prepare_trace()  # noqa: SLF001 - as torch.profiler.profile does
+        self._profile._start_trace()  # noqa: SLF001
+        self._tick()
+        self._sampler.start()
+        self.began = time.perf_counter_ns()
+
+    def end(self) -> None:
+        import torch
+        from torch.autograd import profiler
+
+        self.ended = time.perf_counter_ns()
+        self._samples = self._sampler.stop()
+        self._tick()
+        if self._device == "cuda":
+            torch.cuda.synchronize()
+        result = torch.autograd._disable_profiler()  # noqa: SLF001 - __exit__ would also build Python events
+        getattr(profiler, "_run_on_profiler_stop", lambda: None)()
+        self._profile.enabled = False
+        self._copy(result.events())
+
+    def _tick(self) -> None:
+        """Tie our clock to the events' by a marker between two readings."""
+        from torch.autograd import profiler
+
+        before = time.perf_counter_ns()
+        with profiler.record_function("speedprof.clock"):
+            pass
+        self._clock.append((before, time.perf_counter_ns()))
+
+    def _copy(self, events: Any) -> None:
+        import torch
+
+        columns = [array("q") for _ in window_file.EVENT_COLUMNS]
+        names, types = self._names, self._types
+        cpu = torch.autograd.DeviceType.CPU
+        typed = hasattr(events[0], "activity_type") if len(events) else False
+        marks = []
+        for event in events:
+            name, start = event.name(), event.start_ns()
+            if name == "speedprof.clock":
+                marks.append((start, start + event.duration_ns()))
+                continue
+            on_device = event.device_type() != cpu
+            kind = event.activity_type() if typed else _guess_type(event, name, on_device)
+            resource = event.device_resource_id()
+            row = (
+                names.setdefault(name, len(names)), types.setdefault(kind, len(types)), start, event.duration_ns(),
+                -1 if on_device else resource, event.device_index() if on_device else -1,
+                resource if on_device else -1, event.correlation_id(), event.linked_correlation_id(),
+                event.nbytes(), int(event.is_async()),
+            )  # fmt: skip
+            for column, value in zip(columns, row, strict=True):
+                column.append(value)
+        self.events = len(columns[0])
+        self._columns = dict(zip(window_file.EVENT_COLUMNS, columns, strict=True))
+        self._clock = [
+            ((ours[0] + ours[1]) // 2, (theirs[0] + theirs[1]) // 2)
+            for ours, theirs in zip(self._clock, sorted(marks), strict=False)
+        ]
+
+    def header(self) -> dict[str, object]:
+        frames, stacks = self._sampler.tables()
+        self.boundaries.sort()
+        return {
+            "host": os.uname().nodename, "pid": os.getpid(), "device": self._device, "index": self.index,
+            "first_step": self.first_step, "clock": self._clock, "thread": self._thread.native_id,
+            "boundaries": [self.boundaries[0][0], *(end for _, end in self.boundaries)],
+            "names": list(self._names), "types": list(self._types), "probes": list(window_file.PROBES),
+            "frames": frames, "stacks": stacks,
+        }  # fmt: skip
+
+    def tables(self) -> window_file.Columns:
+        log = list(zip(*self.log, strict=True)) or [()] * len(window_file.PROBE_COLUMNS)
+        probes = {name: array("q", values) for name, values in zip(window_file.PROBE_COLUMNS, log, strict=True)}
+        return {"event": self._columns, "probe": probes, "sample": self._samples}
+
+
+def _guess_type(event: Any, name: str, on_device: bool) -> str:
+    """Tell an event's type on versions of torch that do not say it."""
+    if on_device:
+        if name.startswith("Memcpy"):
+            return window_file.COPY
+        return window_file.MEMSET if name.startswith("Memset") else window_file.KERNEL
+    if event.is_user_annotation():
+        return window_file.ANNOTATION
+    runtime = name.startswith(("cuda", "hip")) and "::" not in name
+    return window_file.RUNTIME if runtime else window_file.CPU_OP
