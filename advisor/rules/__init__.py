@@ -1,1 +1,54 @@
-"""."""
+"""Every rule, one file each: `check(run)` answers with a finding or keeps silent."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from speedprof.advisor.rules import (
+    allocator,
+    arithmetic_bound,
+    bandwidth_bound,
+    between_steps,
+    blocking_copies,
+    checkpointing,
+    communication_transfer,
+    copy_bandwidth,
+    cpu_oversubscription,
+    evaluation,
+    handoff_bound,
+    launch_bound,
+    logging_inside,
+    pageable_copies,
+    preparation_bound,
+    python_time,
+    slow_optimizer,
+    storage_bound,
+    straggler,
+    synchronising_calls,
+    worker_startup,
+)
+
+# what may be the cause of another finding comes first
+RULES: tuple[ModuleType, ...] = (
+    straggler,
+    cpu_oversubscription,
+    worker_startup,
+    storage_bound,
+    preparation_bound,
+    handoff_bound,
+    pageable_copies,
+    blocking_copies,
+    copy_bandwidth,
+    communication_transfer,
+    synchronising_calls,
+    launch_bound,
+    python_time,
+    allocator,
+    checkpointing,
+    evaluation,
+    logging_inside,
+    between_steps,
+    arithmetic_bound,
+    bandwidth_bound,
+    slow_optimizer,
+)

@@ -1,0 +1,34 @@
+"""The device waits for the host to launch its next operator.
+
+Does: says how much of the step goes into dispatching operators to an idle device.
+Why: many small operators cost more to start than to run; fusing, graphs or larger batches help.
+Evidence: the device is idle while the training thread is inside operators or launch calls.
+Threshold: 5 % of the step (gpuprof warns from 10 %, XProf from 3 % and 15 %).
+"""
+
+from __future__ import annotations
+
+from speedprof.advisor.finding import Finding
+from speedprof.advisor.shares import Part, finding, fraction, number, top_line, worth_naming
+from speedprof.profiler.run import Host, Run
+
+NAME = "launch-bound"
+
+
+def host_part(run: Run, field: str) -> Part | None:
+    """Return one of the four parts of the host phase, None where it is unknown or too small to name."""
+    if run.host is None:
+        return None
+    total = sum(getattr(run.host, name) for name in Host.__struct_fields__)
+    return worth_naming(run, "host", fraction(getattr(run.host, field), total))
+
+
+def check(run: Run) -> Finding | None:
+    cost = host_part(run, "launch_ms")
+    if cost is None:
+        return None
+    operators = run.compute.operators_per_step if run.compute else None
+    many = f"{number(operators)} operators a step: " if operators else ""
+    line = top_line(run, "host", "launch")
+    evidence = f"{many}launching work on an idle device takes {cost.text} of each step"
+    return finding(cost, NAME, "launch", evidence=evidence, where=line.where if line else None)

@@ -1,0 +1,44 @@
+"""Ranks wait for a late one.
+
+Does: says how much of the step is waiting inside collectives, for which rank, and what keeps that rank.
+Why: "communication-bound" is often one slow rank; a faster network would not help.
+Evidence: time of each matched collective beyond the shortest over the ranks, charged to the rank that came last.
+Threshold: 5 % of the step (msprof-analyze calls a rank slow from 5 % over the mean; TraceML warns from 10 %).
+"""
+
+from __future__ import annotations
+
+from speedprof.advisor.finding import Finding
+from speedprof.advisor.rules.communication_transfer import waiting_fraction
+from speedprof.advisor.shares import finding, percent, worth_naming
+from speedprof.profiler.run import Communication, Run
+
+NAME = "straggler"
+ONE_RANK = 0.5  # of the waiting: below it the ranks take turns at being late
+
+DOING = {
+    "data_loading": "waits for its data",
+    "host_to_device": "copies to its device",
+    "compute": "computes",
+    "host": "is busy in Python and launching",
+    "outside": "is busy between steps",
+}
+
+
+def check(run: Run) -> Finding | None:
+    communication, waiting = run.communication, waiting_fraction(run.communication)
+    cost = worth_naming(run, "communication", waiting)
+    if communication is None or cost is None:
+        return None
+    evidence = f"waiting for a late rank takes {cost.text} of each step; {_who(communication)}"
+    return finding(cost, NAME, "straggler", evidence=evidence)
+
+
+def _who(communication: Communication) -> str:
+    late, share = communication.late_rank, communication.late_rank_share
+    if late is None or (share is not None and share < ONE_RANK):
+        return "no one rank causes most of it"
+    part = f" {percent(share)} of the time" if share is not None else " most often"
+    doing = DOING.get(communication.late_rank_phase or "")
+    why = f", because it {doing} longer than the others" if doing else ""
+    return f"rank {late} is the late one{part}{why}"
