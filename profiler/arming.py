@@ -7,17 +7,22 @@ import os
 from collections.abc import Callable
 from types import ModuleType
 
+from speedprof.profiler.fence import Fence
+
 Waiting = dict[str, Callable[[ModuleType], None]]
 
 
 def arm(waiting: Waiting) -> None:
     """Install the probes; `waiting` maps modules that may be imported later to what is then done.
 
-    Never raises: what fails is written nowhere yet, so it is kept for the record's first fact.
+    Never raises an error of ours: the script goes on unmeasured and the run folder says why.
     """
     folder = os.environ.get("SPEEDPROF_RUN")
-    if not folder:
-        return
+    if folder:
+        Fence(lambda sentence: _complain(folder, sentence)).guard("arm", _arm)(folder, waiting)
+
+
+def _arm(folder: str, waiting: Waiting) -> None:
     from speedprof.profiler.session import Options, Session
 
     given = json.loads(os.environ.get("SPEEDPROF_OPTIONS", "{}"))
@@ -28,3 +33,9 @@ def arm(waiting: Waiting) -> None:
         windows=given.get("windows", True),
     )
     Session(folder, options).begin(waiting)
+
+
+def _complain(folder: str, sentence: str) -> None:
+    line = json.dumps({"pid": os.getpid(), "host": os.uname().nodename, "failed": sentence}) + "\n"
+    with open(os.path.join(folder, "processes.jsonl"), "a", encoding="utf-8") as file:
+        file.write(line)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import multiprocessing
 import os
 import sys
 import threading
@@ -53,12 +54,17 @@ class Session:
         self.fence = Fence(self.note)
         self.thread = threading.main_thread().ident  # the one that trains; followed if it turns out otherwise
         self._changes: list[str] = []
+        self.at_end: list[Callable[[], object]] = []
+        self.step_begins = self.fence.guard("step", lambda now: self.tracker.explicit_begins(now))
+        self.step_waited = self.fence.guard("step", lambda *times: self.tracker.explicit_waited(*times))
+        self.step_ends = self.fence.guard("step", lambda now: self.tracker.explicit_ends(now))
         self._start()
 
     def _start(self) -> None:
         self.recorder = Recorder(self.folder)
         self.tracker = Tracker(self._emitted)
-        self.tracker.at_boundary = self.fence.guard("boundary", self._at_boundary)
+        boundary = self.fence.guard("boundary", self._at_boundary)
+        self.tracker.at_boundary = lambda now, cut: boundary(now, cut) or now
         self.windows = Windows(self.recorder, self.tracker, self.options.warmup)
         if not self.options.windows:
             self.windows.stop()
@@ -79,6 +85,10 @@ class Session:
 
     # -- moments
 
+    def waited_ns(self) -> int:
+        """Return what the step in progress has waited for loaders so far."""
+        return self.tracker.row[COLUMN["input_wait"]]
+
     def note(self, text: str) -> None:
         self.open_record()
         self.recorder.fact("note", {"text": text})
@@ -88,6 +98,10 @@ class Session:
             self.recorder.open(facts.process())
             for text in self._changes:
                 self.recorder.fact("change", {"text": text})
+            if multiprocessing.parent_process() is not None:
+                from multiprocessing.util import Finalize
+
+                Finalize(None, self.fence.guard("end", self.end), exitpriority=0)  # no atexit in such a child
 
     def _at_boundary(self, now: int, cut: bool) -> int:
         boundary = self.windows.at_boundary(now, cut)
@@ -142,6 +156,8 @@ class Session:
             self._record(row)
         self.windows.finish()
         self.telemetry.flush()
+        for undo in self.at_end:
+            undo()
         remarks = self.patches.undo()
         if not self.recorder.opened:
             return

@@ -89,6 +89,15 @@ class Tracker:
         self._frozen_mode = False  # the model trains in evaluation mode, so its mode tells nothing
         self.explicit = False
 
+    @property
+    def source(self) -> Source | None:
+        """The batch source asked last."""
+        return self._source
+
+    @property
+    def evaluating(self) -> bool:
+        return self._evaluating > 0
+
     # -- batches
 
     def asked(self, now: int, source: Source) -> None:
@@ -97,7 +106,7 @@ class Tracker:
         if self.explicit:
             return
         if self.start == 0:
-            self.start = now
+            self._first(now)
         elif self._stepped:
             self._close(self.at_boundary(now, False))
         elif self._strayed(source):
@@ -142,7 +151,7 @@ class Tracker:
         if self._evaluating:
             self._frozen_mode, self._evaluating = True, 0
         if self.start == 0:
-            self.start = now
+            self._first(now)
         self._settle()
 
     def backward_ends(self, begin: int, now: int) -> None:
@@ -166,7 +175,7 @@ class Tracker:
             return
         if not self._opened:
             if self.start == 0:
-                self.start = now
+                self._first(now)
             self._settle()
             if key in self._stepped and self._mark is not None and not self.explicit:
                 self._close_at_mark(now)
@@ -206,6 +215,13 @@ class Tracker:
             self._pending, now = None, self.at_boundary(now, False)
             self.start, self.row = now, self._fresh()
 
+    def explicit_waited(self, begin: int, end: int, known: int) -> None:
+        """The script's own iterable took its time; `known` is what a loader's probe has counted of it."""
+        self.row[WAIT] += max(0, end - begin - known)
+        self.row[BATCHES] = max(self.row[BATCHES], 1)
+        if self.log is not None:
+            self.log.append((PROBE["input_wait"], begin, end, -1))
+
     def explicit_ends(self, now: int) -> None:
         now = self.at_boundary(now, False)
         row = self.row
@@ -224,6 +240,11 @@ class Tracker:
         self._settle()
 
     # -- inside
+
+    def _first(self, now: int) -> None:
+        """The first step begins: what went before is no step's."""
+        self.start, self.row = now, self._fresh()
+        self._cpu_since()
 
     def _updated(self, key: int, now: int) -> None:
         row = self.row

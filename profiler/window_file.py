@@ -43,7 +43,7 @@ PROBES = (
 CPU_OP, ANNOTATION, KERNEL = "cpu_op", "user_annotation", "kernel"
 COPY, MEMSET, RUNTIME, DRIVER = "gpu_memcpy", "gpu_memset", "cuda_runtime", "cuda_driver"
 
-Columns = dict[str, dict[str, array[int]]]
+Columns = dict[str, dict[str, "array[int]"]]
 
 
 def write(path: str, header: dict[str, object], tables: Columns) -> None:

@@ -1,0 +1,244 @@
+"""What the record says once: the process, its loaders, optimizers and model, the lines that synchronise."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from types import FrameType
+from typing import Any
+
+from speedprof.profiler.record import FORMAT
+from speedprof.profiler.recorder import Recorder
+from speedprof.profiler.steps import Source
+
+FLAG_VARIABLES = (
+    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_LAUNCH_BLOCKING", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF",
+    "NCCL_DEBUG", "TORCH_DISTRIBUTED_DEBUG", "TOKENIZERS_PARALLELISM",
+)  # fmt: skip
+MODEL_FRAMES = 12  # how far up the stack to look for the model
+SIZED_BATCHES = 8  # batches whose bytes are counted
+
+
+def process() -> dict[str, object]:
+    """Describe this process: who it is, its versions and the flags that matter for speed."""
+    import torch
+
+    rank, world = rank_and_world()
+    torchvision = sys.modules.get("torchvision")
+    return {
+        "format": FORMAT, "pid": os.getpid(), "host": os.uname().nodename, "rank": rank,
+        "local_rank": int(os.environ.get("LOCAL_RANK", "0")), "world_size": world, "argv": sys.argv,
+        "clock": [time.perf_counter_ns(), time.time_ns()], "thread": threading.get_native_id(),
+        "python": sys.version.split()[0], "torch": str(torch.__version__), "cuda": torch.version.cuda,
+        "hip": torch.version.hip, "device": "cpu", "device_name": None, "threads": torch.get_num_threads(),
+        "torchvision": getattr(torchvision, "__version__", None), "flags": _flags(torch),
+    }  # fmt: skip
+
+
+def rank_and_world() -> tuple[int, int]:
+    """Return (rank, world size), from the process group or else from the launcher's variables."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        return distributed.get_rank(), distributed.get_world_size()
+    return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def _flags(torch: Any) -> dict[str, str]:
+    flags = {
+        "float32_matmul_precision": torch.get_float32_matmul_precision(),
+        "cudnn.benchmark": str(torch.backends.cudnn.benchmark),
+        "cudnn.deterministic": str(torch.backends.cudnn.deterministic),
+        "deterministic_algorithms": str(torch.are_deterministic_algorithms_enabled()),
+        "anomaly_detection": str(torch.is_anomaly_enabled()),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+    }
+    return flags | {name: os.environ[name] for name in FLAG_VARIABLES if name in os.environ}
+
+
+def memory() -> dict[str, object]:
+    """Return the process's peak resident bytes, and the device's where one is in use."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    torch = sys.modules["torch"]
+    if not torch.cuda.is_initialized():
+        return {"peak_bytes": peak, "peak_device_bytes": None, "device_bytes": None}
+    total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
+    return {"peak_bytes": peak, "peak_device_bytes": torch.cuda.max_memory_allocated(), "device_bytes": total}
+
+
+class LoaderUse:
+    """How one loader was used so far."""
+
+    __slots__ = (
+        "batch_bytes", "batches", "first_batch_ns", "iterations", "number", "sized", "sources", "startup_ns",
+        "trained", "wait_ns",
+    )  # fmt: skip
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.batches = self.iterations = self.wait_ns = self.startup_ns = self.first_batch_ns = 0
+        self.batch_bytes = self.sized = 0
+        self.trained = False
+        self.sources: Source | None = None
+
+    def fact(self) -> dict[str, object]:
+        role = "training" if self.trained else "evaluation" if self.batches else "unused"
+        return {
+            "number": self.number, "role": role, "batches": self.batches, "iterations": self.iterations,
+            "wait_ns": self.wait_ns, "startup_ns": self.startup_ns, "first_batch_ns": self.first_batch_ns,
+            "batch_bytes": self.batch_bytes // self.sized if self.sized else None,
+        }  # fmt: skip
+
+
+class Seen:
+    """The loaders, optimizers and synchronising lines of this process, each told once or as it grows."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        self._recorder = recorder
+        self.uses: list[LoaderUse] = []
+        self._optimizers: set[int] = set()
+        self._model_bytes = -1
+        self.sync_calls: dict[tuple[str, str, int], list[int]] = {}  # (what, file, line) -> [count, ns]
+        self._rank: tuple[int, int] | None = None
+        self._device_told = False
+
+    def loader(self, loader: Any, where: str | None, explicit: list[str]) -> LoaderUse:
+        """Describe a loader that is used for the first time."""
+        use = LoaderUse(len(self.uses))
+        self.uses.append(use)
+        self._recorder.fact("loader", {"number": use.number, "where": where, "explicit": explicit, **_built(loader)})
+        return use
+
+    def knows(self, optimizer: Any) -> bool:
+        return id(optimizer) in self._optimizers
+
+    def optimizer(self, optimizer: Any, frame: FrameType | None) -> None:
+        """Describe an optimizer at its first step, and the model whose parameters it holds."""
+        self._optimizers.add(id(optimizer))
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        defaults = optimizer.defaults
+        self._recorder.fact(
+            "optimizer",
+            {
+                "name": type(optimizer).__name__, "parameters": len(parameters), "where": None,
+                "elements": sum(p.numel() for p in parameters),
+                "fused": defaults.get("fused"), "foreach": defaults.get("foreach"),
+            },
+        )  # fmt: skip
+        model = _model_of({id(p) for p in parameters}, frame)
+        if model is not None:
+            self._model(model)
+        self._tell_rank()
+
+    def tell(self) -> None:
+        """Write what grew since."""
+        for use in self.uses:
+            if use.sources is not None and use.sources.trained:
+                use.trained = True
+            self._recorder.fact("loader_use", use.fact())
+        for (what, file, line), (count, spent) in list(self.sync_calls.items()):
+            self._recorder.fact("sync_call", {"what": what, "where": f"{file}:{line}", "count": count, "ns": spent})
+        self._tell_rank()
+
+    def _model(self, model: Any) -> None:
+        sizes = [(p.numel(), p.numel() * p.element_size(), str(p.dtype), p.device) for p in model.parameters()]
+        size = sum(entry[1] for entry in sizes)
+        if size <= self._model_bytes:
+            return
+        self._model_bytes = size
+        inner = getattr(model, "_orig_mod", getattr(model, "module", model))
+        kind = type(model).__name__
+        self._recorder.fact(
+            "model",
+            {
+                "name": type(inner).__name__, "parameters": sum(entry[0] for entry in sizes), "bytes": size,
+                "dtypes": sorted({entry[2].removeprefix("torch.") for entry in sizes}),
+                "compiled": kind == "OptimizedModule" or getattr(model, "_compiled_call_impl", None) is not None,
+                "wrapped": kind if kind in ("DistributedDataParallel", "DataParallel") or "FSDP" in kind else None,
+            },
+        )  # fmt: skip
+        self._tell_device(sizes[0][3] if sizes else None)
+
+    def _tell_device(self, device: Any) -> None:
+        if device is None or self._device_told:
+            return
+        self._device_told = True
+        name = sys.modules["torch"].cuda.get_device_name(device) if device.type == "cuda" else None
+        self._recorder.fact("device", {"device": device.type, "device_name": name})
+
+    def _tell_rank(self) -> None:
+        now = rank_and_world()
+        if now != self._rank:
+            self._rank = now
+            self._recorder.fact("rank", {"rank": now[0], "world_size": now[1]})
+
+
+def _built(loader: Any) -> dict[str, object]:
+    from torch.utils.data import IterableDataset
+
+    dataset = loader.dataset
+    iterable = isinstance(dataset, IterableDataset)
+    context = loader.multiprocessing_context
+    length = None
+    if not iterable:
+        try:
+            length = len(dataset)
+        except (TypeError, NotImplementedError):
+            length = None  # a map-style dataset need not know
+    return {
+        "dataset": type(dataset).__name__, "iterable": iterable, "length": length,
+        "batch_size": loader.batch_size, "num_workers": loader.num_workers, "pin_memory": bool(loader.pin_memory),
+        "persistent_workers": bool(loader.persistent_workers), "prefetch_factor": loader.prefetch_factor,
+        "start_method": None if context is None else getattr(context, "get_start_method", lambda: None)(),
+        "picklable": None,
+    }  # fmt: skip
+
+
+def _model_of(parameters: set[int], frame: FrameType | None) -> Any:
+    """Find the module that the optimizer trains among the variables of the frames that called it."""
+    from torch.nn import Module
+
+    best, most = None, -1
+    for _ in range(MODEL_FRAMES):
+        if frame is None:
+            break
+        if "torch/optim/" not in frame.f_code.co_filename:
+            for value in _variables(frame):
+                if isinstance(value, Module):
+                    held = [p for p in value.parameters() if id(p) in parameters]
+                    if len(held) > most or (len(held) == most and hasattr(value, "module")):
+                        best, most = value, len(held)
+        frame = frame.f_back
+    return best if most > 0 else None
+
+
+def _variables(frame: FrameType) -> Iterator[object]:
+    for name, value in list(frame.f_locals.items()):
+        if name == "self" and hasattr(value, "__dict__"):
+            yield from list(vars(value).values())
+        yield value
+
+
+def samples_in(batch: Any) -> int:
+    """Return how many samples a batch holds: the length of its first tensor, 0 where there is none."""
+    while True:
+        if isinstance(batch, (tuple, list)) and batch:
+            batch = batch[0]
+        elif isinstance(batch, Mapping) and batch:
+            batch = next(iter(batch.values()))
+        else:
+            break
+    shape = getattr(batch, "shape", None)
+    return int(shape[0]) if shape else 0
+
+
+def bytes_in(batch: Any) -> int:
+    """Return the bytes of all tensors in a batch."""
+    if isinstance(batch, Mapping):
+        return sum(bytes_in(value) for value in batch.values())
+    if isinstance(batch, (tuple, list)):
+        return sum(bytes_in(value) for value in batch)
+    return int(getattr(batch, "nbytes", 0))

@@ -1,0 +1,117 @@
+"""What the host does beside training: checkpoints, the garbage collector, collectives called from Python, profilers."""
+
+from __future__ import annotations
+
+import functools
+import gc
+import time
+from collections.abc import Callable
+from threading import get_ident
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from speedprof.profiler.steps import PROBE
+
+if TYPE_CHECKING:
+    from speedprof.profiler.session import Session
+
+Waiting = dict[str, Callable[[ModuleType], None]]
+now = time.perf_counter_ns
+COLLECTIVES = (
+    "all_gather", "all_gather_into_tensor", "all_gather_object", "all_reduce", "all_to_all", "all_to_all_single",
+    "barrier", "broadcast", "broadcast_object_list", "gather", "monitored_barrier", "recv", "reduce",
+    "reduce_scatter", "reduce_scatter_tensor", "scatter", "send",
+)  # fmt: skip
+
+
+def install(session: Session, waiting: Waiting) -> None:
+    import torch
+
+    time_calls(session, torch, ("save",), "checkpoint", "time checkpoints")
+    for module, names in (
+        ("safetensors.torch", ("save_file", "save_model")),
+        ("torch.distributed.checkpoint", ("save",)),
+    ):
+        waiting[module] = session.fence.guard(
+            "checkpoint", lambda found, names=names: time_calls(session, found, names, "checkpoint", "time checkpoints")
+        )
+    if torch.distributed.is_available():
+        time_calls(session, torch.distributed, COLLECTIVES, "collective", "time collectives called from Python")
+    _watch_garbage(session)
+    _make_way_for_profilers(session)
+
+
+def time_calls(session: Session, owner: Any, names: tuple[str, ...], probe: str, reason: str) -> None:
+    """Add the time that the training thread spends in each named function to a probe's column."""
+    import torch
+
+    compiling = torch.compiler.is_compiling
+    number = PROBE[probe]
+    add = session.fence.guard(probe, lambda begin: session.tracker.spent(number, begin, now()))
+    inside = [False]  # all_gather_object calls all_gather: the outermost counts
+
+    def timed(original: Any) -> Any:
+        @functools.wraps(original)
+        def call(*arguments: Any, **keywords: Any) -> Any:
+            if compiling() or inside[0] or get_ident() != session.thread:
+                return original(*arguments, **keywords)
+            inside[0], begin = True, now()
+            try:
+                return original(*arguments, **keywords)
+            finally:
+                inside[0] = False
+                add(begin)
+
+        return call
+
+    for name in names:
+        if hasattr(owner, name):
+            session.patches.replace(owner, name, timed(getattr(owner, name)), reason=reason)
+
+
+class _Callback:
+    """A garbage-collector callback with a handle."""
+
+    def __init__(self, session: Session) -> None:
+        self._begin = 0
+        self._thread = lambda: session.thread
+        self._add = lambda begin, end: session.tracker.spent(PROBE["garbage"], begin, end)
+
+    def __call__(self, phase: str, _found: dict[str, int]) -> None:
+        if get_ident() != self._thread():
+            return
+        if phase == "start":
+            self._begin = now()
+        elif self._begin:
+            self._add(self._begin, now())
+
+    def remove(self) -> None:
+        if self in gc.callbacks:
+            gc.callbacks.remove(self)
+
+
+def _watch_garbage(session: Session) -> None:
+    callback = _Callback(session)
+    gc.callbacks.append(callback)
+    session.patches.hook(callback, "gc.callbacks", reason="time the garbage collector")
+
+
+def _make_way_for_profilers(session: Session) -> None:
+    """Close our window before the script starts a profiler of its own: torch allows one at a time."""
+    from torch.autograd import profiler
+
+    give_way = session.fence.guard("windows", lambda: session.windows.give_way())
+
+    def after_us(original: Any) -> Any:
+        @functools.wraps(original)
+        def start(*arguments: Any, **keywords: Any) -> Any:
+            give_way()
+            return original(*arguments, **keywords)
+
+        return start
+
+    for name in ("_prepare_profiler", "_enable_profiler"):
+        if hasattr(profiler, name):
+            session.patches.replace(
+                profiler, name, after_us(getattr(profiler, name)), reason="make way for the script's own profiler"
+            )

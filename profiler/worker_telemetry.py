@@ -1,0 +1,122 @@
+"""What a batch costs where it is made: wall and CPU time of `__getitem__`, of `collate`, of each transform.
+
+Runs in loader workers, and in the training thread of loaders without workers. Only some batches are looked at (one
+every `EVERY_NS`), so that a loop of 1 ms steps does not feel it; every number is per batch looked at.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+EVERY_NS = 20_000_000  # a look costs about 30 us, so at most 0.15 %
+FLUSH_NS = 500_000_000  # doubles after each 500 lines, so that the file stays small
+LINES_PER_LEVEL = 500
+LOADER_VARIABLE = "SPEEDPROF_LOADER"  # tells a worker which loader it works for
+
+
+class WorkerTelemetry:
+    """Sums the costs of batches in this process and appends them to `worker-<host>-<pid>.jsonl`."""
+
+    def __init__(self, folder: str) -> None:
+        self._path = os.path.join(folder, f"worker-{os.uname().nodename}-{os.getpid()}.jsonl")
+        self._descriptor = -1
+        self._schedstat = self._io = -1
+        self._last = self._flushed = 0
+        self._interval, self._lines = FLUSH_NS, 0
+        self._sums: dict[int, dict[str, Any]] = {}
+        self.looking = False  # a batch is being looked at: transforms are timed, too
+        self._collate = [0, 0]
+        self._before: tuple[int, ...] = ()
+        self._loader = self._worker = -1
+        self.watch_end = True  # workers end without atexit
+
+    def begins(self, loader: int, worker: int) -> bool:
+        """A batch is about to be made; return whether it is looked at."""
+        now = time.perf_counter_ns()
+        if now - self._last < EVERY_NS or self.looking:
+            return False
+        self._loader, self._worker = loader, worker
+        self.looking, self._collate = True, [0, 0]
+        self._before = self._reading()
+        return True
+
+    def collated(self, wall: int, cpu: int) -> None:
+        self._collate[0] += wall
+        self._collate[1] += cpu
+
+    def transformed(self, name: str, wall: int) -> None:
+        transforms = self._sum()["transforms"]
+        entry = transforms.setdefault(name, [0, 0])
+        entry[0] += wall
+        entry[1] += 1
+
+    def ends(self, samples: int) -> None:
+        """The batch is made."""
+        after = self._reading()
+        self.looking, self._last = False, after[0]
+        wall, cpu, queued, read, disk = (b - a for a, b in zip(self._before, after, strict=True))
+        total = self._sum()
+        total["batches"] += 1
+        total["samples"] += samples
+        total["getitem_ns"] += wall - self._collate[0]
+        total["getitem_cpu_ns"] += cpu - self._collate[1]
+        total["collate_ns"] += self._collate[0]
+        total["collate_cpu_ns"] += self._collate[1]
+        for name, value, known in (
+            ("queued_ns", queued, self._schedstat >= 0),
+            ("read_bytes", read, self._io >= 0),
+            ("disk_bytes", disk, self._io >= 0),
+        ):
+            total[name] = total[name] + value if known else -1
+        if after[0] - self._flushed > self._interval:
+            self.flush()
+
+    def abandon(self) -> None:
+        """The batch that was looked at failed; the user's error goes its way."""
+        self.looking = False
+
+    def flush(self) -> None:
+        """Append what was summed since the last time; a full disk ends the telemetry, not the worker."""
+        sums, self._sums = self._sums, {}
+        self._flushed = time.perf_counter_ns()
+        at = round(time.time(), 3)
+        lines = [json.dumps({"loader": n, "worker": self._worker, **s, "at": at}) for n, s in sums.items() if s["batches"]]
+        if not lines:
+            return
+        self._lines += len(lines)
+        if self._lines >= LINES_PER_LEVEL:
+            self._lines, self._interval = 0, self._interval * 2
+        try:
+            if self._descriptor < 0:
+                self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            os.write(self._descriptor, ("\n".join(lines) + "\n").encode())
+        except OSError:
+            self._interval = 1 << 62
+
+    def _sum(self) -> dict[str, Any]:
+        empty = dict.fromkeys(
+            ("batches", "samples", "getitem_ns", "getitem_cpu_ns", "collate_ns", "collate_cpu_ns", "queued_ns",
+             "read_bytes", "disk_bytes"), 0,
+        )  # fmt: skip
+        return self._sums.setdefault(self._loader, {**empty, "transforms": {}})
+
+    def _reading(self) -> tuple[int, ...]:
+        """Return (wall, CPU, queued) in ns and (asked of the file system, of the device) in bytes, of this thread."""
+        if self._schedstat < 0:
+            self._schedstat, self._io = _opened("schedstat"), _opened("io")
+        queued = int(os.pread(self._schedstat, 128, 0).split()[1]) if self._schedstat >= 0 else 0
+        read = disk = 0
+        if self._io >= 0:
+            fields = os.pread(self._io, 512, 0).split()
+            read, disk = int(fields[1]), int(fields[9])
+        return time.perf_counter_ns(), time.thread_time_ns(), queued, read, disk
+
+
+def _opened(name: str) -> int:
+    try:
+        return os.open(f"/proc/thread-self/{name}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
