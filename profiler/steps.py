@@ -162,6 +162,7 @@ class Tracker:
         self.row[BACKWARDS] += 1
         if self._updated_in_backward:
             self._updated_in_backward = False
+            self._cut_if_again(IN_BACKWARD, now)
             self._updated(IN_BACKWARD, now)
         elif not self._any_update and not self._opened:
             self._lone_backwards += 1
@@ -177,8 +178,7 @@ class Tracker:
             if self.start == 0:
                 self._first(now)
             self._settle()
-            if key in self._stepped and self._mark is not None and not self.explicit:
-                self._close_at_mark(now)
+            self._cut_if_again(key, now)
         self._opened.append((now, self.row[BACKWARD]))
 
     def optimizer_ends(self, now: int, key: int) -> None:
@@ -264,8 +264,7 @@ class Tracker:
         if self.explicit:
             return
         self.definition = BY_BACKWARD
-        if IN_BACKWARD in self._stepped and self._mark is not None:
-            self._close_at_mark(now)
+        self._cut_if_again(IN_BACKWARD, now)
         self._stepped.add(IN_BACKWARD)
         self._mark = (now, list(self.row))
 
@@ -291,6 +290,10 @@ class Tracker:
         row[CPU] = self._cpu_since()
         self._pending = row
         self._begin(now, self._fresh())
+
+    def _cut_if_again(self, key: int, now: int) -> None:
+        if key in self._stepped and self._mark is not None and not self.explicit:
+            self._close_at_mark(now)
 
     def _close_at_mark(self, now: int) -> None:
         """End the step at the end of its last optimizer step, which is past (rule 2)."""
