@@ -1,0 +1,179 @@
+"""The report in the terminal: about twenty lines, the verdict first."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from speedprof.profiler.run import PHASES
+from speedprof.reports import wording
+from speedprof.reports.escape import visible
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+    from speedprof.advisor.finding import Finding
+    from speedprof.mitigations.catalogue import Advice
+    from speedprof.profiler.run import Phase
+    from speedprof.reports.view import View
+
+COLORS = {  # of the page's dark palette, so that a phase looks the same everywhere
+    "data_loading": "#ffb605",
+    "host_to_device": "#ef611a",
+    "compute": "#3a73e2",
+    "communication": "#9e5c80",
+    "host": "#6fc9a0",
+    "outside": "#9ca9bb",
+}
+NARROWEST, WIDEST = 40, 100  # columns: below, nothing fits; beyond, lines are hard to read
+LABEL = 17  # columns of the phase names
+LONGEST_CODE = 72
+MOST = 3  # remedies and findings; the page has them all
+
+
+def render(view: View, *, width: int = 80, color: bool = False, report: str | None = None) -> str:
+    """Return the report as lines for a terminal; `report` is where the page lies."""
+    console = _console(min(max(width, NARROWEST), WIDEST), color=color)
+    _headline(console, view)
+    if view.run.phases is not None:
+        _bars(console, view.run.phases, wording.unseen_phases(view.run))
+    _evidence(console, view)
+    _remedies(console, view)
+    _footer(console, view, report)
+    written: io.StringIO = console.file  # type: ignore[assignment]
+    return "\n".join(line.rstrip() for line in written.getvalue().splitlines()) + "\n"
+
+
+def _console(width: int, *, color: bool) -> Console:
+    from rich.console import Console
+
+    return Console(
+        file=io.StringIO(),
+        width=width,
+        force_terminal=color,
+        color_system="truecolor" if color else None,
+        no_color=not color,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        legacy_windows=False,
+        _environ={},
+    )
+
+
+def _text(content: str, style: str = "") -> Text:
+    from rich.text import Text
+
+    return Text(visible(content), style=style)
+
+
+def _headline(console: Console, view: View) -> None:
+    run = view.run
+    console.rule(_text(f"speedprof · {run.name}", "dim"), style="dim", align="left")
+    finding = view.judgement.verdict.finding
+    style = "bold" if finding is None else f"bold {COLORS[finding.phase]}"
+    console.print(_text(view.judgement.verdict.sentence, style))
+    ending = wording.ending(run)
+    if ending is not None:
+        console.print(_text(f"Note: {ending}", "yellow"))
+    console.print(_text(wording.step_line(run), "dim"))
+
+
+def _bars(console: Console, phases: dict[str, Phase], unseen: frozenset[str]) -> None:
+    """Draw the step from left to right, one line for each phase, so that it reads without colour."""
+    room = console.width - LABEL - 26
+    start = 0.0
+    console.print()
+    for name in PHASES:
+        phase = phases[name]
+        line = _text(f" {wording.PHASE_NAMES[name]}".ljust(LABEL))
+        if name in unseen:
+            line.append(f"{' ' * room} {wording.DASH:>4}", style="dim")
+            console.print(line, no_wrap=True, overflow="crop")
+            continue
+        line.append(_bar(start, phase.share, room), style=COLORS[name])
+        line.append(f" {wording.percent(phase.share):>4}", style="bold")
+        line.append(f" {wording.spread(phase.low, phase.high):<6}", style="dim")
+        line.append(f" {wording.ms(phase.ms):>11}")
+        console.print(line, no_wrap=True, overflow="crop")
+        start += phase.share
+
+
+def _bar(start: float, share: float, room: int) -> str:
+    first = round(start * room)
+    last = round((start + share) * room)
+    first = min(first, room - 1)
+    drawn = "█" * (last - first) if last > first else "▏" if share > 0 else ""
+    return (" " * first + drawn).ljust(room, " ")
+
+
+def _evidence(console: Console, view: View) -> None:
+    roots = [finding for finding in view.judgement.findings if finding.symptom_of is None]
+    if not roots:
+        return
+    console.print()
+    for finding in roots[:MOST]:
+        _row(console, wording.percent(finding.share), _finding(finding))
+
+
+def _finding(finding: Finding) -> Text:
+    line = _text(finding.evidence)
+    if finding.where is not None and finding.where not in finding.evidence:
+        line.append("  ")
+        line.append_text(_text(finding.where, "cyan"))
+    return line
+
+
+def _remedies(console: Console, view: View) -> None:
+    if not view.advice:
+        return
+    console.print()
+    for place, advice in enumerate(view.advice[:MOST], start=1):
+        _row(console, f"{place}.", _remedy(advice))
+    more = len(view.advice) - MOST
+    if more > 0:
+        _row(console, "", _text(f"and {more} more in the report", "dim"))
+
+
+def _remedy(advice: Advice) -> Text:
+    mitigation, fit = advice.mitigation, advice.fit
+    line = _text(mitigation.name, "bold")
+    line.append("  ")
+    line.append_text(_text(wording.gain(fit.gain), "green" if fit.gain else "dim"))
+    facts = (wording.SAFETY_WORDS[mitigation.safety], wording.HOW_WORDS[mitigation.how])
+    line.append_text(_text(f"  {' · '.join(facts)}", "dim"))
+    code = " ".join(fit.by_hand.split())
+    if code:
+        line.append("\n")
+        line.append_text(_text(_shortened(code), "cyan"))
+    return line
+
+
+def _shortened(code: str) -> str:
+    """Return code on one line; the page has it ready to paste."""
+    code = visible(code.replace("( ", "(").replace(", )", ")"))
+    return code if len(code) <= LONGEST_CODE else code[: LONGEST_CODE - 1] + "…"
+
+
+def _footer(console: Console, view: View, report: str | None) -> None:
+    gaps = view.run.not_measured
+    console.print()
+    if gaps:
+        named = ", ".join(f"{gap.what.replace('_', ' ')} ({gap.why})" for gap in gaps)
+        console.print(_text(f"Not measured: {named}", "dim"))
+    for note in view.run.notes[:MOST]:
+        console.print(_text(f"Note: {note}", "dim"))
+    if report is not None:
+        console.print(_text("Report: ").append_text(_text(report, "cyan")), soft_wrap=True)
+
+
+def _row(console: Console, label: str, content: Text) -> None:
+    """Print text with a hanging indent behind a short label."""
+    from rich.table import Table
+
+    table = Table.grid(padding=(0, 1, 0, 0))
+    table.add_column(width=5, justify="right", style="bold")
+    table.add_column(ratio=1, overflow="fold")
+    table.add_row(label, content)
+    console.print(table)

@@ -1,0 +1,30 @@
+"""What every report shows: the facts, what they mean and what to do about it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from speedprof.advisor.judgement import Judgement
+from speedprof.profiler.run import Run
+
+if TYPE_CHECKING:
+    from speedprof.mitigations.catalogue import Advice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """One run, judged and advised on; reports only say it, they conclude nothing."""
+
+    run: Run
+    judgement: Judgement
+    advice: tuple[Advice, ...]  # best first
+
+
+def of(run: Run) -> View:
+    """Judge a run and look for its remedies."""
+    from speedprof.advisor.judgement import judge
+    from speedprof.mitigations.catalogue import advise
+
+    judgement = judge(run)
+    return View(run=run, judgement=judgement, advice=advise(run, judgement))
