@@ -45,7 +45,9 @@ class Mitigation:
     """A remedy of the catalogue; its file's docstring is its card."""
 
     name: str  # "loader-workers"
-    treats: tuple[tuple[str, str | None], ...]  # (phase, cause); cause None = any cause of the phase
+    treats: tuple[
+        tuple[str, str | None], ...
+    ]  # (phase, cause); cause None = any cause of the phase
     safety: str  # one of SAFETIES
     how: str  # one of HOWS: how speedprof can apply it today
     place: str  # "system" or "5r"

@@ -1,0 +1,52 @@
+"""The labelled lines that every remedy's file opens with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from speedprof.advisor.finding import Finding
+from speedprof.mitigations.mitigation import Fit, Misfit, Mitigation
+from speedprof.profiler.run import Run
+
+LABELS = ("Does", "Helps", "Avoid", "Safety", "Place", "Source")
+
+
+def lines(card: str) -> dict[str, str]:
+    """Return the card's labelled lines; continuation lines are joined to theirs."""
+    found: dict[str, str] = {}
+    label = None
+    for line in card.splitlines():
+        head, colon, rest = line.partition(":")
+        if colon and head in LABELS:
+            label, found[head] = head, rest.strip()
+        elif label is not None and line.strip():
+            found[label] += " " + line.strip()
+    return found
+
+
+def remedy(
+    name: str,
+    card: str | None,
+    *,
+    treats: tuple[tuple[str, str | None], ...],
+    assess: Callable[[Run, Finding], Fit | Misfit],
+    how: str = "advice",
+    conflicts: tuple[str, ...] = (),
+) -> Mitigation:
+    """Make the remedy whose safety, place and source stand in its card, and nowhere else."""
+    told = lines(card or "")
+    place = told["Place"].split(".")[0]
+    action, component = (place.split(" x ") + [""])[:2] if " x " in place else ("", "")
+    return Mitigation(
+        name=name,
+        treats=treats,
+        safety=told["Safety"].split(".")[0],
+        how=how,
+        place="5r" if action else "system",
+        action=action or None,
+        component=component or None,
+        source=told["Source"],
+        card=card or "",
+        assess=assess,
+        conflicts=conflicts,
+    )

@@ -1,0 +1,110 @@
+"""What remedies ask a run: its cores, its memory, its loader's pipeline, its user's own words."""
+
+from __future__ import annotations
+
+from speedprof.advisor.loading import preparation_cpu_ms, waiting_ms
+from speedprof.advisor.shares import step_ms
+from speedprof.mitigations.gains import Pipeline, handoff_ms
+from speedprof.profiler.run import Loader, Machine, Run
+
+
+def machine(run: Run) -> Machine | None:
+    """Return the machine of the first rank, None where no machine was recorded."""
+    node = run.ranks[0].node if run.ranks else None
+    return next((one for one in run.machines if one.node == node), None) or next(
+        iter(run.machines), None
+    )
+
+
+def cores(run: Run) -> float | None:
+    """Return the cores that one rank may use, what other programs take left out."""
+    node = machine(run)
+    if node is None:
+        return None
+    together = sum(rank.node == node.node for rank in run.ranks) or 1
+    return max(1.0, node.cores * (1.0 - (node.other_load or 0.0)) / together)
+
+
+def available_bytes(run: Run) -> int | None:
+    """Return the memory that was free at the tightest moment of the run."""
+    node = machine(run)
+    if node is None:
+        return None
+    return min((sample.available_bytes for sample in node.samples), default=node.memory_bytes)
+
+
+def rest_cores(run: Run, pipeline_cpu_ms: float) -> float:
+    """Return how many cores the step keeps busy beside making batches; at least 1."""
+    have = cores(run) or 1.0
+    if run.device != "cpu":
+        return 1.0
+    node, mean, loading = machine(run), step_ms(run), run.share("data_loading")
+    if node is None or node.cpu_load is None or mean is None or loading is None:
+        return min(float(run.environment.threads or have), have)
+    ours = max(node.cpu_load - (node.other_load or 0.0), 0.0) * node.cores * mean
+    return min(max((ours - pipeline_cpu_ms) / max(mean * (1.0 - loading), 1e-9), 1.0), have)
+
+
+def pipeline(run: Run, loader: Loader) -> Pipeline | None:
+    """Return the loader's pipeline, None where its batches were not timed."""
+    cpu, waiting = preparation_cpu_ms(loader), waiting_ms(run, loader)
+    mean, have, loading = step_ms(run), cores(run), run.share("data_loading")
+    if cpu is None or mean is None or have is None or loading is None:
+        return None
+    batches = run.batches_per_step or 1.0
+    return Pipeline(
+        now_ms=mean,
+        workers=loader.num_workers,
+        rest_ms=mean * (1.0 - loading),
+        cpu_ms=cpu * batches,
+        waiting_ms=(waiting or 0.0) * batches,
+        handoff_ms=handoff_ms(loader.batch_bytes, batches),
+        cores=have,
+        rest_cores=rest_cores(run, cpu * batches),
+    )
+
+
+def users_word(loader: Loader, argument: str) -> str:
+    """Say that the script sets the argument itself, so that its own value would have to change."""
+    if argument not in loader.explicit:
+        return ""
+    value = getattr(loader, argument)
+    return f"; the script sets {argument}={value} itself, that value would have to change"
+
+
+def loader_call(loader: Loader, **changes: object) -> str:
+    """Return the lines to write into the loader's call, with what they replace."""
+    place = loader.where or "where the DataLoader is made"
+    written = [f"# {place}", "DataLoader(", "    ...,  # everything else as it is"]
+    for argument, value in changes.items():
+        old = (
+            f"  # instead of {getattr(loader, argument)!r}" if argument in loader.explicit else ""
+        )
+        written.append(f"    {argument}={value!r},{old}")
+    return "\n".join([*written, ")"])
+
+
+def dtypes(run: Run) -> set[str]:
+    """Return the parameter types of all models that were found."""
+    return {dtype.removeprefix("torch.") for model in run.models for dtype in model.dtypes}
+
+
+def kinds_share(run: Run, *kinds: str) -> float | None:
+    """Return the share of the step (0..1) in these kinds of operators, None where not measured."""
+    compute, share = run.compute, run.share("compute")
+    if compute is None or share is None or not compute.kinds:
+        return None
+    total = sum(compute.kinds.values())
+    if total <= 0:
+        return None
+    return share * sum(compute.kinds.get(kind, 0.0) for kind in kinds) / total
+
+
+def cpu_has_bf16(run: Run) -> bool | None:
+    """Tell whether the CPU multiplies bf16 in hardware; None where that was not recorded."""
+    told = run.environment.flags.get("cpu_bf16")
+    return None if told is None else told.lower() in ("yes", "true", "1")
+
+
+def is_gpu(run: Run) -> bool:
+    return run.device in ("cuda", "rocm")

@@ -1,0 +1,68 @@
+"""Let no more threads run than there are cores.
+
+Does: limits the intra-op threads of the training process, or the number of workers, to the cores there are.
+Helps: workers that wait for a core while compute threads of the same job hold it.
+Avoid: machines with idle cores; a queue that other programs cause.
+Safety: rounding. With fewer threads sums are added in another order.
+Place: system. It changes how work is spread, not what is trained.
+Source: PyTorch performance tuning guide (OMP_NUM_THREADS, affinity); no isolated published figure.
+"""
+
+from __future__ import annotations
+
+from speedprof.advisor.finding import Finding
+from speedprof.advisor.shares import number, plenty
+from speedprof.mitigations import facts
+from speedprof.mitigations.card import remedy
+from speedprof.mitigations.gains import Gain, ceiling
+from speedprof.mitigations.mitigation import Fit, Misfit
+from speedprof.profiler.run import Run
+
+CAUSE = "cpu-oversubscription"
+BY_HAND = """\
+# first line of the script, or OMP_NUM_THREADS={threads} in its environment
+torch.set_num_threads({threads})  # now {now}, beside {workers} on {cores}"""
+
+
+def assess(run: Run, finding: Finding) -> Fit | Misfit:
+    if finding.rule != CAUSE:
+        return Misfit(reason="threads do not wait for a core")
+    loader, node = run.training_loader(), facts.machine(run)
+    threads = run.environment.threads
+    if loader is None or node is None or threads is None:
+        return Misfit(reason="the number of threads, or of cores, was not recorded")
+    have = int(facts.cores(run) or 1)
+    if threads + loader.num_workers <= have:
+        return Misfit(
+            reason=f"{threads + loader.num_workers} threads and workers fit on {plenty(have, 'core')}; "
+            "other programs hold the cores"
+        )
+    fewer = max(1, have - loader.num_workers)
+    if fewer >= threads:
+        return Misfit(
+            reason=f"{plenty(loader.num_workers, 'worker')} alone fill {plenty(have, 'core')}"
+        )
+    return Fit(
+        reason=(
+            f"{plenty(threads, 'compute thread')} and {plenty(loader.num_workers, 'worker')} share "
+            f"{plenty(have, 'core')}; a batch waits {number(loader.queued_ms or 0)} ms for one"
+        ),
+        gain=Gain(
+            low=0.9,
+            high=ceiling(finding.share),
+            model="between all queueing gone and a tenth slower, because the step computes with "
+            "fewer threads",
+        ),
+        parameters={"threads": fewer},
+        by_hand=BY_HAND.format(
+            threads=fewer,
+            now=threads,
+            workers=plenty(loader.num_workers, "worker"),
+            cores=plenty(have, "core"),
+        ),
+    )
+
+
+MITIGATION = remedy(
+    "fewer-threads", __doc__, treats=(("data_loading", "cpu_preparation"),), assess=assess
+)
