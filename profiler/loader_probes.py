@@ -195,7 +195,7 @@ def _fetching(session: Session, original: Any) -> Any:
 
     @functools.wraps(original)
     def fetch(fetcher: Any, indices: Any) -> Any:
-        if not telemetry_begins(fetcher):
+        if now() < session.telemetry.due or not telemetry_begins(fetcher):
             return original(fetcher, indices)
         try:
             batch = original(fetcher, indices)

@@ -19,7 +19,7 @@ from speedprof.profiler.patches import Patches
 from speedprof.profiler.record import COLUMN, NOT_MEASURED
 from speedprof.profiler.recorder import Recorder
 from speedprof.profiler.steps import Tracker
-from speedprof.profiler.windows import Windows
+from speedprof.profiler.windows import NEVER, Windows
 from speedprof.profiler.worker_telemetry import WorkerTelemetry
 
 DEVICE_WALL, DEVICE_WAIT = COLUMN["device_wall"], COLUMN["device_input_wait"]
@@ -52,7 +52,8 @@ class Session:
         self.folder = folder
         self.patches = Patches()
         self.fence = Fence(self.note)
-        self.thread = threading.main_thread().ident  # the one that trains; followed if it turns out otherwise
+        # the thread that trains; followed if it turns out to be another
+        self.thread: int | None = threading.main_thread().ident
         self._changes: list[str] = []
         self.at_end: list[Callable[[], object]] = []
         self.step_begins = self.fence.guard("step", lambda now: self.tracker.explicit_begins(now))
@@ -150,6 +151,8 @@ class Session:
         """Undo every patch, finish the record."""
         if not self.patches.texts():
             return
+        self.thread = None  # probes that somebody wrapped meanwhile, and so stay, do nothing from now on
+        self.telemetry.due = NEVER
         self.windows.close()
         self.tracker.finish()
         for row in self.clock.drain():

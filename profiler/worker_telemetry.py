@@ -24,7 +24,8 @@ class WorkerTelemetry:
         self._path = os.path.join(folder, f"worker-{os.uname().nodename}-{os.getpid()}.jsonl")
         self._descriptor = -1
         self._schedstat = self._io = -1
-        self._last = self._flushed = 0
+        self.due = 0  # perf_counter ns of the next look
+        self._flushed = 0
         self._interval, self._lines = FLUSH_NS, 0
         self._sums: dict[int, dict[str, Any]] = {}
         self.looking = False  # a batch is being looked at: transforms are timed, too
@@ -34,9 +35,8 @@ class WorkerTelemetry:
         self.watch_end = True  # workers end without atexit
 
     def begins(self, loader: int, worker: int) -> bool:
-        """A batch is about to be made; return whether it is looked at."""
-        now = time.perf_counter_ns()
-        if now - self._last < EVERY_NS or self.looking:
+        """A batch is about to be made, and it is time to look at one; return whether it is looked at."""
+        if self.looking:
             return False
         self._loader, self._worker = loader, worker
         self.looking, self._collate = True, [0, 0]
@@ -56,7 +56,7 @@ class WorkerTelemetry:
     def ends(self, samples: int) -> None:
         """The batch is made."""
         after = self._reading()
-        self.looking, self._last = False, after[0]
+        self.looking, self.due = False, after[0] + EVERY_NS
         wall, cpu, queued, read, disk = (b - a for a, b in zip(self._before, after, strict=True))
         total = self._sum()
         total["batches"] += 1
