@@ -12,12 +12,13 @@ from speedprof.advisor.shares import number, part, percent, step_ms
 from speedprof.advisor.words import CAUSE_WORDS, PHASE_WORDS
 from speedprof.profiler.run import PHASES, Phase, Run
 
-# A stall is anything but compute. From a fifth of the step it stands out: removing it gives 1.25x or more.
-# XProf calls 20 % "highly input-bound", TraceML critical, gpuprof warns of communication from there.
+# A stall is anything but compute. From a fifth of the step it stands out: removing it gives 1.25x
+# or more. XProf calls 20 % "highly input-bound", TraceML critical, gpuprof warns of communication
+# from there.
 STALL_STANDS_OUT = 0.20
-# Computing is what the step is for: it is the verdict only where it leaves no room for anything else.
-# With 70 % the stalls together hold less than 1.43x, spread over causes that are each below 20 %.
-# TraceML asks for 90 %, which calls most healthy steps unexplained.
+# Computing is what the step is for: it is the verdict only where it leaves no room for anything
+# else. With 70 % the stalls together hold less than 1.43x, spread over causes that are each below
+# 20 %. TraceML asks for 90 %, which calls most healthy steps unexplained.
 COMPUTE_DOMINATES = 0.70
 # A cause is named for a whole phase where it explains at least this part of it.
 CAUSE_EXPLAINS = 0.4
@@ -67,7 +68,7 @@ def _standing_out(phases: dict[str, Phase], findings: list[Finding]) -> str | No
 
 
 def _chief(run: Run, phase: str, findings: list[Finding]) -> Finding:
-    """Return the finding that explains most of the phase, or one that says the cause is not known."""
+    """Return the finding that explains most of the phase, or one without a cause."""
     whole = part(run, phase, 1.0)
     here = [found for found in findings if found.phase == phase and found.symptom_of is None]
     largest = max(here, key=lambda found: found.share, default=None)
@@ -127,7 +128,8 @@ def _sentence(phase: Phase, chief: Finding, findings: list[Finding]) -> str:
         if phase.low < threshold
         else ""
     )
-    return f"{PHASE_WORDS[chief.phase]} takes {percent(phase.share)} of each step{doubt}: {words}{where}{story}"
+    takes = f"{PHASE_WORDS[chief.phase]} takes {percent(phase.share)} of each step{doubt}"
+    return f"{takes}: {words}{where}{story}"
 
 
 def _balanced(phases: dict[str, Phase]) -> str:
@@ -139,7 +141,8 @@ def _balanced(phases: dict[str, Phase]) -> str:
         "; the intervals reach over these limits, so more steps may say more" if doubtful else ""
     )
     return (
-        f"Nothing stands out: computing takes {percent(compute.share)} of each step (dominating from "
+        f"Nothing stands out: computing takes {percent(compute.share)} of each step (dominating "
+        "from "
         f"{percent(COMPUTE_DOMINATES)}) and the largest stall, {PHASE_WORDS[largest].lower()}, "
         f"{percent(stall.share)} (standing out from {percent(STALL_STANDS_OUT)}){doubt}"
     )
@@ -160,6 +163,7 @@ def _unseen(run: Run) -> str:
     why = next((gap.why for gap in run.not_measured if gap.what == "phases"), None)
     reason = why or "no window could be recorded"
     return (
-        f"No verdict: {run.steps} steps of {number(mean)} ms were seen, but not where their time goes "
+        f"No verdict: {run.steps} steps of {number(mean)} ms were seen, but not where their time "
+        "goes "
         f"({reason}); run again without --no-windows and for at least some dozens of steps"
     )

@@ -1,18 +1,23 @@
-"""What the wait for a batch is made of: start-up, hand-off, storage, preparation, or no free core."""
+"""What the wait for a batch is made of: start-up, hand-off, storage, preparation, a busy CPU."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from speedprof.advisor.shares import step_ms
-from speedprof.profiler.run import Line, Loader, Run
 
-# Workers that are busy less than this do not hold the training thread up by producing too slowly: a loader
-# that limits the step keeps its workers busy nearly all the time, and 0.6 leaves room for the uneven
-# batches (5-15 % spread in Lotus' measurements) and for the refill after each evaluation.
+if TYPE_CHECKING:
+    from speedprof.profiler.run import Line, Loader, Run
+
+# Workers that are busy less than this do not hold the training thread up by producing too slowly:
+# a loader that limits the step keeps its workers busy nearly all the time, and 0.6 leaves room for
+# the uneven batches (5-15 % spread in Lotus' measurements) and for the refill after each
+# evaluation.
 WORKERS_BUSY = 0.6
-# Collating in a worker writes the batch into shared memory: where that outweighs making the samples and the
-# batch is this large, the cost is the hand-off. 8 MiB is about where a copy leaves every cache behind.
+# Collating in a worker writes the batch into shared memory: where that outweighs making the
+# samples and the batch is this large, the cost is the hand-off. 8 MiB is about where a copy leaves
+# every cache behind.
 HANDOFF_BYTES = 8 << 20
 COLLATE_OUTWEIGHS = 0.6
 # A wait that could be storage or a busy CPU is taken for storage only where cores were free.
@@ -70,7 +75,7 @@ def epoch_start_ms(loader: Loader) -> float | None:
 
 
 def startup_fraction(run: Run, loader: Loader) -> float:
-    """Return the part of the phase that restarting workers takes; the first start is no epoch's fault."""
+    """Return the part of the phase that starting workers again takes, without the first start."""
     start = epoch_start_ms(loader)
     phase = run.phases["data_loading"].ms if run.phases else 0.0
     counted = run.steps - run.warmup_steps
@@ -147,7 +152,7 @@ def _handed_over_slowly(loader: Loader, busy: float | None) -> bool:
 
 
 def _production(run: Run, loader: Loader) -> tuple[float, float, float]:
-    """Return the fractions of a batch's making: waiting for storage, computing, waiting for a core."""
+    """Split the making of a batch: waiting for storage, computing, waiting for a core."""
     cpu, queued = preparation_cpu_ms(loader) or 0.0, loader.queued_ms or 0.0
     waiting = waiting_ms(run, loader)
     total = max(production_ms(loader) or 0.0, cpu + queued + (waiting or 0.0))

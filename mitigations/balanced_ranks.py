@@ -5,24 +5,30 @@ Helps: one rank that is late most of the time, while all the others wait inside 
 Avoid: tuning the network: it is idle meanwhile.
 Safety: exact. Work that is not training moves; balancing samples by length changes their order.
 Place: system. The same work, spread more evenly.
-Source: PyTorch performance tuning guide (balance the load); published traces of 8 GPUs: 50 ms of transfer in
-    241 to 495 ms of collectives, the rest waiting for two ranks.
+Source: PyTorch performance tuning guide (balance the load); published traces of 8 GPUs: 50 ms of
+    transfer in 241 to 495 ms of collectives, the rest waiting for two ranks.
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.shares import percent
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import removing
 from speedprof.mitigations.mitigation import Fit, Misfit
-from speedprof.profiler.run import Rank, Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Rank, Run
 
 REASONS = {
-    "data_loading": "compare its loader and its shard with the others': files, sizes, workers, local disk",
+    "data_loading": "compare its loader and its shard with the others': files, sizes, workers, "
+    "local disk",
     "host_to_device": "compare its batches and its PCIe link with the others'",
     "compute": "compare lengths of its samples, and the clock and temperature of its device",
-    "host": "look for work that this rank alone does in the step: logging, metrics, other programs",
+    "host": "look for work that this rank alone does in the step: logging, metrics, other "
+    "programs",
     "outside": "let checkpoints and evaluation run on all ranks in turn, or in the background",
 }
 UNKNOWN = "compare this rank's node, device clocks, data and extra work with the others'"

@@ -1,23 +1,29 @@
 """Compute in bf16 where it is safe: automatic mixed precision.
 
-Does: runs forward and loss under `torch.autocast(dtype=torch.bfloat16)`; weights and updates stay float32.
-Helps: matrix products, convolutions and attention, on devices with bf16 units; half the bytes elsewhere.
+Does: runs forward and loss under `torch.autocast(dtype=torch.bfloat16)`; weights and updates stay
+    float32.
+Helps: matrix products, convolutions and attention, on devices with bf16 units; half the bytes
+    elsewhere.
 Avoid: devices without bf16 units; steps that wait for data; models in half precision already.
 Safety: rounding. The same maths with 8 bits of mantissa in products; compare the loss curves.
 Place: system (nearest action: restrict x function). The program's meaning stays.
-Source: PyTorch AMP post (2020): 1.5x to 5.5x on V100 with fp16; NERSC's tutorial on A100: 13.3 to 42.6
-    samples/s with bf16; PyTorch tuning guide: up to 3x.
+Source: PyTorch AMP post (2020): 1.5x to 5.5x on V100 with fp16; NERSC's tutorial on A100: 13.3 to
+    42.6 samples/s with bf16; PyTorch tuning guide: up to 3x.
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.shares import percent
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
-from speedprof.mitigations.gains import Gain, amdahl
-from speedprof.mitigations.mitigation import Fit, Misfit
-from speedprof.profiler.run import Run
+from speedprof.mitigations.gains import amdahl
+from speedprof.mitigations.mitigation import Fit, Gain, Misfit
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Run
 
 PRODUCTS = ("matmul", "convolution", "attention")
 STREAMS = ("elementwise", "normalisation", "reduction")
@@ -34,7 +40,7 @@ with torch.autocast("{device}", dtype=torch.bfloat16):  # around forward and los
 loss.backward()"""
 
 
-def assess(run: Run, finding: Finding) -> Fit | Misfit:
+def assess(run: Run, _finding: Finding) -> Fit | Misfit:
     device = "cuda" if facts.is_gpu(run) else run.device
     reason = _unfit(run)
     if reason is not None:
@@ -49,7 +55,8 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
     return Fit(
         reason=(
             f"{percent(products)} of the step are matrix products and convolutions, "
-            f"{percent(streams)} move data, all in {', '.join(sorted(facts.dtypes(run))) or 'float32'}"
+            f"{percent(streams)} move data, all in "
+            f"{', '.join(sorted(facts.dtypes(run))) or 'float32'}"
         ),
         gain=_gain(products, streams),
         by_hand=BY_HAND.format(device=device),
@@ -63,7 +70,8 @@ def _gain(products: float, streams: float) -> Gain:
         for fast, lean in zip(PRODUCTS_FASTER, STREAMS_FASTER, strict=True)
     )
     model = (
-        f"Amdahl: {percent(products)} of the step in products, {PRODUCTS_FASTER[0]} to {PRODUCTS_FASTER[1]} "
+        f"Amdahl: {percent(products)} of the step in products, {PRODUCTS_FASTER[0]} to "
+        f"{PRODUCTS_FASTER[1]} "
         f"times as fast, {percent(streams)} of moving data up to {STREAMS_FASTER[1]} times"
     )
     return Gain(low=low, high=high, model=model)
@@ -80,7 +88,7 @@ def _unfit(run: Run) -> str | None:
         return f"what bf16 does on {run.device} is not known here"
     bf16 = facts.cpu_has_bf16(run)
     if bf16 is None:
-        return "whether this CPU multiplies bf16 in hardware was not recorded (`lscpu | grep -i bf16`)"
+        return "whether this CPU has bf16 units was not recorded (`lscpu | grep -i bf16` tells)"
     return None if bf16 else "this CPU has no bf16 units (AMX or AVX512-BF16): it would be slower"
 
 

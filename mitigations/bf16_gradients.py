@@ -1,21 +1,28 @@
 """Exchange gradients in bf16.
 
-Does: registers DDP's `bf16_compress_hook`: gradients travel in half the bytes and are summed in bf16.
+Does: registers DDP's `bf16_compress_hook`: gradients travel in half the bytes and are summed in
+    bf16.
 Helps: slow links, on which bytes decide.
 Avoid: fast links: in data centres compression was faster in 6 of over 200 cases (MLSys 2022).
-Safety: changes_training. Gradients lose 16 of 24 bits of mantissa on the way; check the loss curve.
+Safety: changes_training. Gradients lose 16 of 24 bits of mantissa on the way; check the loss
+    curve.
 Place: restrict x optimization. The same gradients in a smaller type.
-Source: PyTorch DDP communication hooks; Agarwal et al., "On the utility of gradient compression" (2103.00543).
+Source: PyTorch DDP communication hooks; Agarwal et al., "On the utility of gradient compression"
+    (2103.00543).
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.shares import number, percent
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import speeding_up
 from speedprof.mitigations.mitigation import Fit, Misfit
-from speedprof.profiler.run import Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Run
 
 WRAPPER = "DistributedDataParallel"
 FAST_GB_PER_S = (
@@ -23,7 +30,8 @@ FAST_GB_PER_S = (
 )
 BY_HAND = """\
 from torch.distributed.algorithms.ddp_comm_hooks import default_hooks
-model.register_comm_hook(None, default_hooks.bf16_compress_hook)  # model: DistributedDataParallel"""
+# model: the one inside DistributedDataParallel
+model.register_comm_hook(None, default_hooks.bf16_compress_hook)"""
 
 
 def assess(run: Run, finding: Finding) -> Fit | Misfit:

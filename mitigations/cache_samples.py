@@ -1,28 +1,34 @@
 """Keep samples in memory after their first use.
 
-Does: wraps the data set so that each sample is read and decoded once, up to its first random transform.
+Does: wraps the data set so that each sample is read and decoded once, up to its first random
+    transform.
 Helps: data sets that fit into memory and are read for more than one epoch.
-Avoid: data sets larger than memory; workers that are not kept, each of which begins with an empty cache.
+Avoid: data sets larger than memory; workers that are not kept, each of which begins with an empty
+    cache.
 Safety: exact. What is cached comes before anything random; without that, do not cache.
 Place: system. The same samples, kept instead of made again.
-Source: PRESTO (SIGMOD 2022): 3x to 13x loading throughput, functionally identical; Plumber (MLSys 2022):
-    more than 50 % end to end from caching; CoorDL (VLDB 2021): up to 2x on one server.
+Source: PRESTO (SIGMOD 2022): 3x to 13x loading throughput, functionally identical; Plumber (MLSys
+    2022): more than 50 % end to end from caching; CoorDL (VLDB 2021): up to 2x on one server.
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.loading import production_ms
 from speedprof.advisor.shares import percent, size
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import removing
 from speedprof.mitigations.mitigation import Fit, Misfit
-from speedprof.profiler.run import Loader, Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Loader, Run
 
 MEMORY_SHARE = 0.5  # of the free memory that a cache may take
 WORTH = 0.2  # of making a sample: below it a cache is not worth its memory
-LEAST = 0.5  # of the cacheable part: reading from the cache is not free, and the first epoch gains nothing
+LEAST = 0.5  # of the cacheable part: the first epoch gains nothing
 RANDOM = (
     "Random", "ColorJitter", "AutoAugment", "RandAugment", "TrivialAugment", "AugMix", "Elastic",
     "GaussianBlur", "GaussianNoise", "MixUp", "CutMix", "Dropout",
@@ -48,25 +54,20 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
     loader = run.training_loader()
     if loader is None:
         return Misfit(reason="no DataLoader makes the batches")
+    each, free, part = sample_bytes(loader), facts.available_bytes(run), cacheable(loader)
     if loader.iterable or not loader.length:
         return Misfit(reason=f"{loader.dataset} has no indexed samples to keep")
-    each, free = sample_bytes(loader), facts.available_bytes(run)
-    if each is None or free is None:
-        return Misfit(reason="the size of a sample, or the free memory, was not measured")
+    if each is None or free is None or part is None:
+        return Misfit(reason="a sample's size or cost, or the free memory, was not measured")
     need = each * loader.length * max(1, loader.num_workers)
     if need > MEMORY_SHARE * free:
         return Misfit(reason=f"about {size(need)} would be kept, and {size(free)} are free")
-    part = cacheable(loader)
-    if part is None:
-        return Misfit(reason="what a batch costs to make was not measured")
     if part < WORTH:
-        return Misfit(
-            reason=f"only {percent(part)} of making a sample comes before its first random step"
-        )
+        return Misfit(reason=f"only {percent(part)} of making a sample comes before a random step")
     return Fit(
         reason=(
-            f"{loader.length:,} samples need about {size(need)} of {size(free)} free, and {percent(part)} of "
-            "making one comes before anything random"
+            f"{loader.length:,} samples need about {size(need)} of {size(free)} free, and "
+            f"{percent(part)} of making one comes before anything random"
         ),
         gain=removing(
             finding.low * part,
@@ -74,11 +75,16 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
             what="making cacheable samples",
             at_least=LEAST,
         ),
-        by_hand=BY_HAND.format(
-            where=loader.where or "where the DataLoader is made",
-            random=f" ({', '.join(random_steps(loader))})" if random_steps(loader) else "",
-            persistent=", persistent_workers=True" if loader.num_workers else "",
-        ),
+        by_hand=_by_hand(loader),
+    )
+
+
+def _by_hand(loader: Loader) -> str:
+    random = ", ".join(random_steps(loader))
+    return BY_HAND.format(
+        where=loader.where or "where the DataLoader is made",
+        random=f" ({random})" if random else "",
+        persistent=", persistent_workers=True" if loader.num_workers else "",
     )
 
 

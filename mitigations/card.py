@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from speedprof.advisor.finding import Finding
 from speedprof.mitigations.mitigation import Fit, Misfit, Mitigation
-from speedprof.profiler.run import Run
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Run
 
 LABELS = ("Does", "Helps", "Avoid", "Safety", "Place", "Source")
 
@@ -36,7 +40,9 @@ def remedy(
     """Make the remedy whose safety, place and source stand in its card, and nowhere else."""
     told = lines(card or "")
     place = told["Place"].split(".")[0]
-    action, component = (place.split(" x ") + [""])[:2] if " x " in place else ("", "")
+    action, _, component = (
+        place.partition(" x ") if not place.startswith("system") else ("", "", "")
+    )
     return Mitigation(
         name=name,
         treats=treats,

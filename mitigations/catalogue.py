@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from speedprof.advisor.finding import Finding
-from speedprof.advisor.judgement import Judgement
 from speedprof.mitigations import (
     balanced_ranks,
     bf16_autocast,
@@ -38,7 +37,11 @@ from speedprof.mitigations import (
 )
 from speedprof.mitigations.mitigation import SAFETIES, Fit, Misfit, Mitigation
 from speedprof.profiler.errors import SpeedprofError
-from speedprof.profiler.run import Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.advisor.judgement import Judgement
+    from speedprof.profiler.run import Run
 
 WORTH = 1.03  # a predicted 3 % is TraceML's "moderate" change and about the noise of repeated runs
 MOST_ADVICE = 8
@@ -97,7 +100,7 @@ def find(name: str) -> Mitigation:
 
 
 def advise(run: Run, judgement: Judgement) -> tuple[Advice, ...]:
-    """Return at most eight remedies, by the middle of their predicted gain, safer ones first in a tie."""
+    """Return at most eight remedies: largest middle of the gain first, safer ones in a tie."""
     best: dict[str, Advice] = {}
     for advice in _fits(run, judgement):
         other = best.get(advice.mitigation.name)
@@ -139,9 +142,9 @@ def _fits(run: Run, judgement: Judgement) -> list[Advice]:
 
 
 def _hidden(judgement: Judgement, finding: Finding) -> bool:
-    """Tell whether a slower loader would eat the gain: no computing is saved while batches are late.
+    """Tell whether the loader would eat the gain: no computing is saved while batches are late.
 
-    Measured by MosaicML: progressive resizing, worth 4x, gave 1.10x on a machine whose loader was the limit.
+    MosaicML: progressive resizing, worth 4x, gave 1.10x where the loader was the limit.
     """
     verdict = judgement.verdict.finding
     late = verdict is not None and verdict.phase == "data_loading"

@@ -5,19 +5,23 @@ Helps: convolutions in mixed precision on GPUs, and in float32 on CPUs with AVX-
 Avoid: models with few convolutions, or with operators that convert back and forth.
 Safety: rounding. The same sums, computed by other kernels.
 Place: system. The same values in another order in memory.
-Source: PyTorch channels-last tutorial: +22 % for ResNet-50 with AMP, 8 % to 35 % on Volta, 26 % to 76 % on
-    Ice Lake CPUs.
+Source: PyTorch channels-last tutorial: +22 % for ResNet-50 with AMP, 8 % to 35 % on Volta, 26 % to
+    76 % on Ice Lake CPUs.
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.shares import percent
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import speeding_up
 from speedprof.mitigations.mitigation import Fit, Misfit
-from speedprof.profiler.run import Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Run
 
 WORTH = 0.2  # of the step in convolutions
 FASTER = {
@@ -29,7 +33,7 @@ model = model.to(memory_format=torch.channels_last)  # once, after moving it to 
 images = images.to(memory_format=torch.channels_last)  # each batch of shape (N, C, H, W)"""
 
 
-def assess(run: Run, finding: Finding) -> Fit | Misfit:
+def assess(run: Run, _finding: Finding) -> Fit | Misfit:
     if run.device not in FASTER:
         return Misfit(reason=f"what the layout does on {run.device} is not known here")
     convolutions = facts.kinds_share(run, "convolution")

@@ -5,17 +5,22 @@ Helps: long garbage collector pauses, which grow with the number of live Python 
 Avoid: loops that make cyclic garbage holding tensors: memory grows until the next collection.
 Safety: exact. Only the moment at which memory is given back changes.
 Place: system. The trained program stays.
-Source: Python documentation of gc.freeze; msprof-analyze warns of pauses from 1 ms; no isolated figure.
+Source: Python documentation of gc.freeze; msprof-analyze warns of pauses from 1 ms; no isolated
+    figure.
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.shares import fraction, number, percent, step_ms
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import removing
 from speedprof.mitigations.mitigation import Fit, Misfit
-from speedprof.profiler.run import Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Run
 
 WORTH = 0.02  # of the step
 BY_HAND = """\

@@ -2,27 +2,31 @@
 
 Does: wraps the model in `torch.compile`, which fuses operators and launches fewer of them.
 Helps: many small operators; time in elementwise operators, normalisation and reductions.
-Avoid: shapes that change from step to step; short trainings, which do not earn the compilation back;
-    taking it on trust: measure, it is slower now and then.
+Avoid: shapes that change from step to step; short trainings, which do not earn the compilation
+    back; taking it on trust: measure, it is slower now and then.
 Safety: rounding. Fused operators round and add in another order.
 Place: system. The same operators in fewer kernels.
-Source: torch.compile (ASPLOS 2024): 1.41x over 180 training models on A100; MMAction2's documentation:
-    0.82x for TSN, the counter-example.
+Source: torch.compile (ASPLOS 2024): 1.41x over 180 training models on A100; MMAction2's
+    documentation: 0.82x for TSN, the counter-example.
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.shares import number, percent
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
-from speedprof.mitigations.gains import Gain, amdahl
-from speedprof.mitigations.mitigation import Fit, Misfit
-from speedprof.profiler.run import Run
+from speedprof.mitigations.gains import amdahl
+from speedprof.mitigations.mitigation import Fit, Gain, Misfit
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Run
 
 FUSIBLE = ("elementwise", "normalisation", "reduction", "other")
 WORTH = 0.1  # of the step
-FASTEST = 3.0  # fused chains read and write once what three operators did (Data Movement Is All You Need)
+FASTEST = 3.0  # a fused chain reads and writes once what three operators did
 WORST = 0.82  # MMAction2's TSN
 BY_HAND = """\
 model = torch.compile(model)  # after moving it to the device, before DistributedDataParallel
@@ -50,8 +54,8 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
         gain=Gain(
             low=max(WORST, 1.0 - share / 2),
             high=amdahl(share, FASTEST),
-            model=f"Amdahl: {percent(share)} of the step ({what}) up to {FASTEST:g} times as fast; the low "
-            "end is the published counter-example, scaled to that share",
+            model=f"Amdahl: {percent(share)} of the step ({what}) up to {FASTEST:g}x as fast; "
+            "the low end is the published counter-example, scaled to that share",
         ),
         by_hand=BY_HAND,
     )

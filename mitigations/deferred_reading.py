@@ -1,21 +1,28 @@
 """Read values from the device later, or less often.
 
-Does: keeps losses and metrics on the device, and reads them every so many steps instead of each step.
-Helps: `.item()`, `.cpu()`, `print(tensor)` and `if tensor` in the loop, after which the device runs dry.
+Does: keeps losses and metrics on the device, and reads them every so many steps instead of each
+    step.
+Helps: `.item()`, `.cpu()`, `print(tensor)` and `if tensor` in the loop, after which the device
+    runs dry.
 Avoid: values that decide what the next step does.
 Safety: exact. The same numbers, read later.
 Place: system. The trained program stays, its report comes later.
-Source: PyTorch performance tuning guide (avoid unnecessary synchronisation); no isolated published figure.
+Source: PyTorch performance tuning guide (avoid unnecessary synchronisation); no isolated published
+    figure.
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.shares import number
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import removing
 from speedprof.mitigations.mitigation import Fit, Misfit
-from speedprof.profiler.run import Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Run
 
 EVERY = 50
 LEAST = 0.5  # of the wait: with the queue full again, other things limit the step
@@ -30,9 +37,9 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
     worst = max(run.sync_calls, key=lambda call: call.ms_per_step, default=None)
     if worst is None:
         return Misfit(reason="which calls wait for the device was not measured")
+    often = f"{number(worst.calls_per_step)} times a step"
     return Fit(
-        reason=f"{worst.what} at {worst.where} runs {number(worst.calls_per_step)} times a step and waits "
-        f"{number(worst.ms_per_step)} ms",
+        reason=f"{worst.what} at {worst.where} runs {often}, {number(worst.ms_per_step)} ms",
         gain=removing(finding.low, finding.high, what="waiting for the device", at_least=LEAST),
         parameters={"every": EVERY},
         by_hand=BY_HAND.format(where=worst.where, what=worst.what, every=EVERY),

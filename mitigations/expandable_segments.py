@@ -1,22 +1,29 @@
 """Let the allocator's segments grow.
 
-Does: sets PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True, and takes `torch.cuda.empty_cache()` out of the loop.
-Helps: sizes that change from step to step; a device whose memory is nearly full; frequent cudaMalloc.
+Does: sets PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True, and takes `torch.cuda.empty_cache()`
+    out of the loop.
+Helps: sizes that change from step to step; a device whose memory is nearly full; frequent
+    cudaMalloc.
 Avoid: sharing device tensors between processes, which needs the other allocator.
 Safety: exact. The same values at other addresses.
 Place: system. It changes where tensors lie, not what is trained.
-Source: PyTorch documentation of CUDA memory management, performance tuning guide; no isolated figure.
+Source: PyTorch documentation of CUDA memory management, performance tuning guide; no isolated
+    figure.
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.shares import percent
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import removing
 from speedprof.mitigations.mitigation import Fit, Misfit
-from speedprof.profiler.run import Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Run
 
 VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 

@@ -1,25 +1,29 @@
 """Decode images faster: with NVIDIA DALI, or from smaller files.
 
-Does: decodes with DALI (on the GPU where there is one, on the CPU otherwise), or stores the images once at
-    about the size that training uses.
+Does: decodes with DALI (on the GPU where there is one, on the CPU otherwise), or stores the images
+    once at about the size that training uses.
 Helps: image folders whose CPU time goes into decoding JPEG and resizing.
 Avoid: samples that are not images; a loader that keeps up already.
 Safety: rounding. Decoders and resizers differ by a few grey levels.
 Place: system. The same images, decoded by another program.
-Source: NVIDIA's lab page: 1.3x to 3x on one GPU; NERSC's tutorial with 2 to 16 workers: 85 and 208 to 577
-    samples/s; FFCV: ImageNet shrinks from 75 to 22 GB at 256 pixels.
+Source: NVIDIA's lab page: 1.3x to 3x on one GPU; NERSC's tutorial with 2 to 16 workers: 85 and 208
+    to 577 samples/s; FFCV: ImageNet shrinks from 75 to 22 GB at 256 pixels.
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.loading import preparation_cpu_ms
 from speedprof.advisor.shares import number, percent
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.facts import is_gpu
 from speedprof.mitigations.gains import speeding_up
 from speedprof.mitigations.mitigation import Fit, Misfit
-from speedprof.profiler.run import Loader, Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Loader, Run
 
 IMAGE_SETS = ("image", "folder", "coco", "voc", "celeba", "flowers", "food101", "places")
 IMAGE_STEPS = ("Resize", "RandomResizedCrop", "CenterCrop", "PILToTensor", "ToImage", "ToTensor")
@@ -60,7 +64,8 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
     device, kind = ("0", "mixed") if gpu else ("None", "cpu")
     return Fit(
         reason=(
-            f"decoding and resizing are {percent(part)} of the {number(preparation_cpu_ms(loader) or 0)} ms "
+            f"decoding and resizing are {percent(part)} of the "
+            f"{number(preparation_cpu_ms(loader) or 0)} ms "
             "of CPU that a batch costs"
         ),
         gain=speeding_up(

@@ -1,7 +1,7 @@
 """Exchange gradients once for several batches.
 
-Does: where the script accumulates gradients, exchanges on the last batch only (`no_sync`); where it does not,
-    accumulates over several batches, which makes fewer and larger updates.
+Does: where the script accumulates gradients, exchanges on the last batch only (`no_sync`); where
+    it does not, accumulates over several batches, which makes fewer and larger updates.
 Helps: slow links between ranks, large models on small batches.
 Avoid: fast links, where computing hides the exchange already.
 Safety: changes_training. Fewer updates from larger batches, unless the script accumulates already.
@@ -11,12 +11,16 @@ Source: PyTorch DDP paper (VLDB 2020), performance tuning guide; halving exchang
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.shares import number, percent
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import removing
 from speedprof.mitigations.mitigation import Fit, Misfit
-from speedprof.profiler.run import Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Run
 
 WRAPPER = "DistributedDataParallel"
 EVERY = 4
@@ -37,9 +41,10 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
         return Misfit(reason="batches per update were not measured")
     every = round(batches) if batches >= 2 else EVERY
     how = (
-        f"the script accumulates {number(batches)} batches; if it exchanges after each of them, one would do"
+        f"the script accumulates {number(batches)} batches; if it exchanges after each of them, "
+        "one would do"
         if batches >= 2
-        else f"one exchange a batch; every {every} batches it would take {percent(finding.share / every)}"
+        else f"one exchange a batch; once in {every} it takes {percent(finding.share / every)}"
     )
     saved = 1 - 1 / every
     return Fit(

@@ -1,6 +1,7 @@
 """Let no more threads run than there are cores.
 
-Does: limits the intra-op threads of the training process, or the number of workers, to the cores there are.
+Does: limits the intra-op threads of the training process, or the number of workers, to the cores
+    there are.
 Helps: workers that wait for a core while compute threads of the same job hold it.
 Avoid: machines with idle cores; a queue that other programs cause.
 Safety: rounding. With fewer threads sums are added in another order.
@@ -10,13 +11,17 @@ Source: PyTorch performance tuning guide (OMP_NUM_THREADS, affinity); no isolate
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.shares import number, plenty
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
-from speedprof.mitigations.gains import Gain, ceiling
-from speedprof.mitigations.mitigation import Fit, Misfit
-from speedprof.profiler.run import Run
+from speedprof.mitigations.gains import ceiling
+from speedprof.mitigations.mitigation import Fit, Gain, Misfit
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Run
 
 CAUSE = "cpu-oversubscription"
 BY_HAND = """\
@@ -34,7 +39,7 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
     have = int(facts.cores(run) or 1)
     if threads + loader.num_workers <= have:
         return Misfit(
-            reason=f"{threads + loader.num_workers} threads and workers fit on {plenty(have, 'core')}; "
+            reason=f"{threads + loader.num_workers} threads and workers fit on {have} cores; "
             "other programs hold the cores"
         )
     fewer = max(1, have - loader.num_workers)
@@ -44,7 +49,8 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
         )
     return Fit(
         reason=(
-            f"{plenty(threads, 'compute thread')} and {plenty(loader.num_workers, 'worker')} share "
+            f"{plenty(threads, 'compute thread')} and {plenty(loader.num_workers, 'worker')} "
+            "share "
             f"{plenty(have, 'core')}; a batch waits {number(loader.queued_ms or 0)} ms for one"
         ),
         gain=Gain(

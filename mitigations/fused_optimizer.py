@@ -5,18 +5,22 @@ Helps: updates that take a visible part of the step; models of many tensors.
 Avoid: optimizers without a fused implementation; weights that are not floating point.
 Safety: rounding. The same formula, with another order of operations.
 Place: system. The same update in fewer passes over memory.
-Source: PyTorch documentation of torch.optim (fused is usually fastest, then foreach, then the loop); no
-    isolated published figure.
+Source: PyTorch documentation of torch.optim (fused is usually fastest, then foreach, then the
+    loop); no isolated published figure.
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.shares import fraction, number, percent
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import speeding_up
 from speedprof.mitigations.mitigation import Fit, Misfit
-from speedprof.profiler.run import Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Run
 
 FUSED = ("Adam", "AdamW", "SGD", "Adagrad")
 DEVICES = ("cpu", "cuda", "rocm", "mps")
@@ -24,7 +28,7 @@ WORTH = 0.05  # of the step
 FASTER = {True: (1.3, 5.0), False: (1.0, 2.5)}  # by whether it updates one tensor at a time today
 
 
-def assess(run: Run, finding: Finding) -> Fit | Misfit:
+def assess(run: Run, _finding: Finding) -> Fit | Misfit:
     chosen = max(run.optimizers, key=lambda optimizer: optimizer.elements or 0, default=None)
     if chosen is None or run.compute is None or not run.phases:
         return Misfit(reason="the optimizer, or its time, was not measured")
@@ -43,7 +47,8 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
     return Fit(
         reason=(
             f"the update of {chosen.name} takes {percent(share)} of the step, "
-            f"{number((run.compute.optimizer_ms or 0))} ms for {chosen.parameters or 'all'} tensors"
+            f"{number(run.compute.optimizer_ms or 0)} ms for {chosen.parameters or 'all'} "
+            "tensors"
         ),
         gain=speeding_up(share, slowest, fastest, what="the update"),
         parameters={"fused": True},

@@ -1,7 +1,7 @@
 """How much a remedy would gain: small formulas, each with its source, that answer with a range.
 
-A gain is the ratio old step / new step. Gains are never added up or multiplied: when one bottleneck goes,
-another one decides.
+A gain is the ratio old step / new step. Gains are never added up or multiplied: when one
+bottleneck goes, another one decides.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from dataclasses import dataclass
 
 from speedprof.mitigations.mitigation import Gain
 
-# What the rest of the step grows by when workers compete with it. ResNet-50 on a V100, published pair of
-# traces: without loading 118 ms were predicted, with four workers 141 ms were measured, because operators
-# and launches on the host slowed down (13.7 -> 22.7 ms and 2.9 -> 10.6 ms).
+# What the whole step grows by when workers compete with it for cores, caches and memory. ResNet-50
+# on a V100, a published pair of traces: without loading 118 ms were predicted, with four workers
+# 141 ms were measured, because operators and launches on the host slowed down (13.7 -> 22.7 ms and
+# 2.9 -> 10.6 ms).
 COMPETITION = 0.20
-# `careful_step` lets the rest grow by it as far as workers take the cores that are left.
-# Passing one batch between processes: queue, file descriptors and wake-up of the training thread, then
-# touching bytes that another process wrote.
+# Passing one batch between processes: queue, file descriptors and wake-up of the training thread,
+# then touching bytes that another process wrote.
 HANDOFF_MS = 0.5
 HANDOFF_BYTES_PER_MS = 4e6  # 4 GB/s: one core reading fresh pages of shared memory
 
@@ -33,7 +33,7 @@ def amdahl(share: float, speedup: float) -> float:
 
 
 def removing(low_share: float, high_share: float, *, what: str, at_least: float = 1.0) -> Gain:
-    """Return the gain of removing a share; `at_least` (0..1) of it in the worst case, all in the best."""
+    """Return the gain of removing a share, of which at least `at_least` (0..1) goes."""
     low, high = ceiling(low_share * at_least), ceiling(high_share)
     part = "" if at_least >= 1.0 else f" of which {100 * at_least:.0f} to 100 % go"
     model = f"1 / (1 - share) with {shares(low_share, high_share)} of the step {what}{part}"
@@ -42,7 +42,8 @@ def removing(low_share: float, high_share: float, *, what: str, at_least: float 
 
 def speeding_up(share: float, slowest: float, fastest: float, *, what: str) -> Gain:
     """Return the gain when a share runs between `slowest` and `fastest` times as fast."""
-    model = f"Amdahl: {100 * share:.0f} % of the step ({what}) runs {slowest:g} to {fastest:g} times as fast"
+    faster = f"{slowest:g} to {fastest:g} times as fast"
+    model = f"Amdahl: {100 * share:.0f} % of the step ({what}) runs {faster}"
     return Gain(low=amdahl(share, slowest), high=amdahl(share, fastest), model=model)
 
 
@@ -74,8 +75,8 @@ def handoff_ms(batch_bytes: int | None, batches: float = 1.0) -> float:
 def hopeful_step(pipeline: Pipeline, workers: int) -> float:
     """Return the step in ms if the rest needs one core only and nothing slows down.
 
-    Supply: CPU work spreads over workers and cores, waiting over workers alone. Cores: all CPU work
-    of a step, spread over all cores. The step is as long as the longest of the three.
+    Supply: CPU work spreads over workers and cores, waiting over workers alone. Cores: all CPU
+    work of a step, spread over all cores. The step is as long as the longest of the three.
     """
     work = pipeline.cpu_ms + min(1.0, pipeline.cores) * pipeline.rest_ms
     rest = pipeline.rest_ms + pipeline.handoff_ms
@@ -83,12 +84,11 @@ def hopeful_step(pipeline: Pipeline, workers: int) -> float:
 
 
 def careful_step(pipeline: Pipeline, workers: int) -> float:
-    """Return the step in ms if the rest keeps the cores that it was seen on and workers slow it down."""
+    """Return the step in ms if the rest keeps its cores and everything slows down."""
     work = pipeline.cpu_ms + min(pipeline.rest_cores, pipeline.cores) * pipeline.rest_ms
-    free = pipeline.cores - pipeline.rest_cores
-    crowding = min(1.0, pipeline.cpu_ms / (free * pipeline.now_ms)) if free > 0 else 1.0
-    rest = pipeline.rest_ms * (1.0 + COMPETITION * crowding) + pipeline.handoff_ms
-    return max(_supply(pipeline, workers), rest, work / pipeline.cores)
+    rest = pipeline.rest_ms + pipeline.handoff_ms
+    longest = max(_supply(pipeline, workers), rest, work / pipeline.cores)
+    return longest * (1.0 + COMPETITION)
 
 
 def _supply(pipeline: Pipeline, workers: int) -> float:
@@ -106,9 +106,11 @@ def workers_gain(pipeline: Pipeline, workers: int) -> Gain:
             hopeful_step(pipeline, pipeline.workers) / fast,
         ]
     model = (
-        f"a step's batches need {pipeline.cpu_ms:.1f} ms of CPU and {pipeline.waiting_ms:.1f} ms of "
+        f"a step's batches need {pipeline.cpu_ms:.1f} ms of CPU and {pipeline.waiting_ms:.1f} ms "
+        "of "
         f"waiting, shared by {workers} workers on {pipeline.cores:.3g} cores, beside "
-        f"{pipeline.rest_ms:.1f} ms of other work: {pipeline.now_ms:.1f} -> {fast:.1f} to {slow:.1f} ms"
+        f"{pipeline.rest_ms:.1f} ms of other work: {pipeline.now_ms:.1f} -> {fast:.1f} to "
+        f"{slow:.1f} ms"
     )
     return Gain(low=min(ratios), high=max(ratios), model=model)
 

@@ -10,14 +10,18 @@ Source: PyTorch documentation of torch.utils.data; the model is the one of loade
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.loading import data_lines
 from speedprof.advisor.shares import at, number, step_ms
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import Pipeline, best_workers, handoff_ms, workers_gain
 from speedprof.mitigations.mitigation import Fit, Misfit
-from speedprof.profiler.run import Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Run
 
 MOST_WORKERS = 8  # until the loader's own times are known, no more than this
 BY_HAND = """\
@@ -57,7 +61,8 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
     workers = best_workers(pipeline, min(MOST_WORKERS, max(int(have), 1)))
     return Fit(
         reason=(
-            f"the training thread makes its batches itself{at(finding.where)}, {number(loading)} of each "
+            f"the training thread makes its batches itself{at(finding.where)}, {number(loading)} "
+            "of each "
             f"{number(mean)} ms"
         ),
         gain=workers_gain(pipeline, workers),

@@ -5,27 +5,30 @@ Helps: batches that are cheap to make but large, or needed every few millisecond
 Avoid: samples that wait for storage or cost more CPU than the hand-over takes.
 Safety: reseeded. Samples and order stay; random transforms draw from the process's own generator.
 Place: system. It changes where batches are made, not what is trained.
-Source: PyTorch documentation of torch.utils.data (single-process loading suits small data in memory); no
-    isolated published figure.
+Source: PyTorch documentation of torch.utils.data (single-process loading suits small data in
+    memory); no isolated published figure.
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.loading import production_ms
 from speedprof.advisor.shares import number, step_ms
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
-from speedprof.mitigations.gains import Gain
-from speedprof.mitigations.mitigation import Fit, Misfit
-from speedprof.profiler.run import Run
+from speedprof.mitigations.mitigation import Fit, Gain, Misfit
 
-# Collating in a worker allocates shared memory page by page; in the process it reuses memory. Between as
-# long as in the worker and half of it.
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Run
+
+# Collating in a worker allocates shared memory page by page; in the process it reuses memory.
+# Between as long as in the worker and half of it.
 IN_PROCESS_FASTER = 0.5
 
 
-def assess(run: Run, finding: Finding) -> Fit | Misfit:
+def assess(run: Run, _finding: Finding) -> Fit | Misfit:
     loader, mean = run.training_loader(), step_ms(run)
     if loader is None or loader.num_workers == 0:
         return Misfit(reason="batches are made in the training process already")

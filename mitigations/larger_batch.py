@@ -1,23 +1,29 @@
 """Train with larger batches.
 
-Does: doubles the batch, so that each launch does twice the work and each exchange serves twice the samples.
+Does: doubles the batch, so that each launch does twice the work and each exchange serves twice the
+    samples.
 Helps: steps whose time does not depend on the batch: launching, Python, communication.
 Avoid: full device memory; devices that are busy already; without adapting the learning rate.
-Safety: changes_training. Fewer, different updates: the learning rate has to follow, quality must be checked.
+Safety: changes_training. Fewer, different updates: the learning rate has to follow, quality must
+    be checked.
 Place: replace x optimization. Another batch size is another training.
-Source: PyTorch CUDA graphs post: host cost is per operator, so it vanishes at large batches; the linear
-    rule for the learning rate (Goyal et al., 2017); Nado et al. (2021) on tuning it.
+Source: PyTorch CUDA graphs post: host cost is per operator, so it vanishes at large batches; the
+    linear rule for the learning rate (Goyal et al., 2017); Nado et al. (2021) on tuning it.
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.shares import percent
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.facts import loader_call
-from speedprof.mitigations.gains import Gain, ceiling
-from speedprof.mitigations.mitigation import Fit, Misfit
-from speedprof.profiler.run import Run
+from speedprof.mitigations.gains import ceiling
+from speedprof.mitigations.mitigation import Fit, Gain, Misfit
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Run
 
 ROOM = 0.45  # of device memory in use at most: activations double, weights do not
 
@@ -35,11 +41,11 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
         return Misfit(reason=f"device memory is {percent(max(fullest))} full already")
     size = 2 * loader.batch_size
     return Fit(
-        reason=f"{percent(finding.share)} of the step do not depend on the batch of {loader.batch_size}",
+        reason=f"{percent(finding.share)} of the step stay as they are in a larger batch",
         gain=Gain(
             low=1.0,
             high=ceiling(finding.share / 2),
-            model="per sample: with twice the batch, half of what does not depend on it goes at best",
+            model="per sample: twice the batch saves half of what does not depend on it at best",
         ),
         parameters={"batch_size": size},
         by_hand=loader_call(loader, batch_size=size)

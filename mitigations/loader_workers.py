@@ -1,24 +1,32 @@
 """Make batches in worker processes.
 
-Does: builds the DataLoader with `num_workers=k`, so that k processes make batches while the step runs.
+Does: builds the DataLoader with `num_workers=k`, so that k processes make batches while the step
+    runs.
 Helps: samples that wait for storage, or that are prepared on a CPU with cores to spare.
 Avoid: a machine whose cores are busy already; data sets that cannot be pickled where workers are
-    spawned; iterable data sets that do not share their samples out among workers (each would yield all).
-Safety: reseeded. The samples and their order stay; random transforms draw from each worker's own seed.
+    spawned; iterable data sets that do not share their samples out among workers (each would yield
+    all).
+Safety: reseeded. The samples and their order stay; random transforms draw from each worker's own
+    seed.
 Place: system. It changes when batches are made, not what is trained.
-Source: PyTorch documentation of torch.utils.data; one blog measured 2.48x with 8 workers; Lotus (IISWC
-    2024) saw gains flatten with more; ResNet-50 on a V100 from 0 to 4 workers: 178 to 141 ms, traces.
+Source: PyTorch documentation of torch.utils.data; one blog measured 2.48x with 8 workers; Lotus
+    (IISWC 2024) saw gains flatten with more; ResNet-50 on a V100 from 0 to 4 workers: 178 to 141
+    ms, traces.
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.shares import number, plenty
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import Pipeline, best_workers, workers_gain
 from speedprof.mitigations.mitigation import Fit, Misfit
-from speedprof.profiler.run import Loader, Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Loader, Run
 
 MOST_WORKERS = 16  # one loader; published gains flatten below 20 (Lotus)
 READERS_PER_CORE = (
@@ -28,7 +36,7 @@ MEMORY_SHARE = 0.5  # of the free memory that batches under way may take
 WORTH = 1.03
 
 
-def assess(run: Run, finding: Finding) -> Fit | Misfit:
+def assess(run: Run, _finding: Finding) -> Fit | Misfit:
     loader = run.training_loader()
     if loader is None:
         return Misfit(reason="no DataLoader makes the batches")
@@ -49,7 +57,8 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
         changes["persistent_workers"] = True
     return Fit(
         reason=(
-            f"{plenty(loader.num_workers, 'worker')} now; {workers} can make the {number(pipeline.cpu_ms)} ms "
+            f"{plenty(loader.num_workers, 'worker')} now; {workers} can make the "
+            f"{number(pipeline.cpu_ms)} ms "
             f"of CPU and {number(pipeline.waiting_ms)} ms of waiting per step beside the other "
             f"{number(pipeline.rest_ms)} ms{facts.users_word(loader, 'num_workers')}"
         ),
@@ -63,7 +72,8 @@ def _hindrance(run: Run, loader: Loader) -> str | None:
     """Return why workers cannot be added at all, None where they can."""
     if loader.iterable and loader.num_workers == 0:
         return (
-            f"{loader.dataset} is iterable: unless it shares its samples out with get_worker_info(), "
+            f"{loader.dataset} is iterable: unless it shares its samples out with "
+            "get_worker_info(), "
             "every worker would yield all of them"
         )
     if loader.picklable is False and _must_pickle(run, loader):
@@ -72,7 +82,7 @@ def _hindrance(run: Run, loader: Loader) -> str | None:
 
 
 def _must_pickle(run: Run, loader: Loader) -> bool:
-    """Workers get the data set by pickle unless they are forked, as Linux does before Python 3.14."""
+    """Tell whether workers get the data set by pickle: not forked, as before Python 3.14."""
     if loader.start_method is not None:
         return loader.start_method != "fork"
     major, minor = (run.environment.python or "3.0").split(".")[:2]
@@ -93,7 +103,8 @@ def most_workers(run: Run, loader: Loader, pipeline: Pipeline) -> int:
 def _saturated(pipeline: Pipeline) -> str:
     return (
         f"more workers gain nothing: {pipeline.workers} of them, and each step needs "
-        f"{number(pipeline.cpu_ms)} ms of CPU for its batches beside {number(pipeline.rest_ms)} ms of other "
+        f"{number(pipeline.cpu_ms)} ms of CPU for its batches beside {number(pipeline.rest_ms)} "
+        "ms of other "
         f"work on {plenty(round(pipeline.cores, 1), 'core')}"
     )
 

@@ -1,24 +1,30 @@
 """Read the data set from a nearer place, in larger pieces.
 
-Does: copies the data to a local disk or to memory (/dev/shm), or packs it into large sequential shards.
+Does: copies the data to a local disk or to memory (/dev/shm), or packs it into large sequential
+    shards.
 Helps: network file systems, disks that seek, millions of small files.
 Avoid: data that is read once only; a local disk that is slower than the network.
-Safety: exact. The same bytes from another place; shards that are shuffled coarsely change the order.
+Safety: exact. The same bytes from another place; shards that are shuffled coarsely change the
+    order.
 Place: system. It changes where bytes lie, not what is trained.
-Source: WebDataset (PyTorch blog, 2020): "can speed up I/O tenfold"; FFCV's benchmarks: 8.5x between raw
-    images on network storage and compressed ones.
+Source: WebDataset (PyTorch blog, 2020): "can speed up I/O tenfold"; FFCV's benchmarks: 8.5x
+    between raw images on network storage and compressed ones.
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.loading import production_ms, waiting_ms
 from speedprof.advisor.shares import number, size
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import removing
 from speedprof.mitigations.mitigation import Fit, Misfit
-from speedprof.profiler.run import Loader, Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Loader, Run
 
 LEAST = (
     0.5  # of the waiting that goes in the worst case: the nearer place has a latency of its own
@@ -40,7 +46,8 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
     amount = data_bytes(loader)
     return Fit(
         reason=(
-            f"{number(waiting)} of the {number(production_ms(loader) or waiting)} ms of making a batch "
+            f"{number(waiting)} of the {number(production_ms(loader) or waiting)} ms of making a "
+            "batch "
             f"are waiting for storage{_speed(loader, waiting)}"
         ),
         gain=removing(finding.low, finding.high, what="waiting for storage", at_least=LEAST),

@@ -2,8 +2,8 @@
 
 Does: copies with `non_blocking=True` from pinned memory, one batch ahead on a stream of its own.
 Helps: the host launches on while the copy runs, and the copy runs while the device computes.
-Avoid: copies from the device to the host, which give wrong values when they are read too early; pageable
-    memory, from which no copy overlaps.
+Avoid: copies from the device to the host, which give wrong values when they are read too early;
+    pageable memory, from which no copy overlaps.
 Safety: exact. The copy is the same; the step waits for it where it is used.
 Place: system (nearest action: reorder). The same bytes, earlier.
 Source: PyTorch tutorial on pin_memory and non_blocking; no isolated published figure.
@@ -11,13 +11,17 @@ Source: PyTorch tutorial on pin_memory and non_blocking; no isolated published f
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.shares import at, number, percent
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import removing
 from speedprof.mitigations.mitigation import Fit, Misfit
-from speedprof.profiler.run import Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Run
 
 BY_HAND = """\
 # {where}
@@ -50,7 +54,8 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
     return Fit(
         reason=(
             f"copying{at(finding.where)} leaves {percent(finding.share)} of the step exposed and "
-            f"computing takes {percent(share)}, which can hide {percent(hidden)} of it; the host was "
+            f"computing takes {percent(share)}, which can hide {percent(hidden)} of it; the host "
+            "was "
             f"blocked {number(copies.blocking_ms or 0)} ms"
         ),
         gain=removing(

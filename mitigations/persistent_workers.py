@@ -3,21 +3,26 @@
 Does: builds the DataLoader with `persistent_workers=True`.
 Helps: short epochs, spawned workers, data sets that are slow to import or to open.
 Avoid: data sets that the training changes between epochs: kept workers go on with their own copy.
-Safety: reseeded. Samples and order stay; a kept worker's random numbers go on instead of starting anew.
+Safety: reseeded. Samples and order stay; a kept worker's random numbers go on instead of starting
+    anew.
 Place: system. It changes when processes start, not what is trained.
 Source: PyTorch documentation of torch.utils.data; no isolated published figure.
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.loading import epoch_start_ms
 from speedprof.advisor.shares import number, plenty
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import removing
 from speedprof.mitigations.mitigation import Fit, Misfit
-from speedprof.profiler.run import Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Run
 
 REFILL = 0.5  # kept workers still begin each epoch with empty queues
 

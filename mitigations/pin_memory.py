@@ -2,9 +2,10 @@
 
 Does: builds the DataLoader with `pin_memory=True`, so that a thread of its own moves batches into
     page-locked memory.
-Helps: a pinned batch is copied by the device itself, faster, and with `non_blocking=True` beside the step.
-Avoid: hosts short of memory; loaders that yield device tensors already; `tensor.pin_memory()` in the
-    training thread, which can be twice as slow as plain copying.
+Helps: a pinned batch is copied by the device itself, faster, and with `non_blocking=True` beside
+    the step.
+Avoid: hosts short of memory; loaders that yield device tensors already; `tensor.pin_memory()` in
+    the training thread, which can be twice as slow as plain copying.
 Safety: exact. The batches hold the same bytes.
 Place: system. It changes where a batch lies, not what is trained.
 Source: PyTorch tutorial on pin_memory and non_blocking; its figures are plotted, not stated.
@@ -12,13 +13,17 @@ Source: PyTorch tutorial on pin_memory and non_blocking; its figures are plotted
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.shares import number, size
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import removing
 from speedprof.mitigations.mitigation import Fit, Misfit
-from speedprof.profiler.run import Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Run
 
 LEAST = 0.4  # of the copying: pinned copies run about 1.7x as fast even where nothing overlaps
 MEMORY_SHARE = 0.1  # of the free memory that pinned batches may take

@@ -1,28 +1,34 @@
 """Save checkpoints less often, or in the background.
 
-Does: saves every so many steps that saving costs 1 % of the time, or copies the state and lets a thread write.
+Does: saves every so many steps that saving costs 1 % of the time, or copies the state and lets a
+    thread write.
 Helps: large states, slow file systems, checkpoints after every few steps.
 Avoid: saving so rarely that a crash costs more than was gained.
 Safety: exact. The weights do not depend on when they are saved.
 Place: system. The trained program stays.
-Source: torch.distributed.checkpoint.async_save; Young (1974) on how often to save; no isolated figure.
+Source: torch.distributed.checkpoint.async_save; Young (1974) on how often to save; no isolated
+    figure.
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.shares import percent
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import removing
 from speedprof.mitigations.mitigation import Fit, Misfit
-from speedprof.profiler.run import Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Run
 
 AIM = 0.01  # of the time, which nobody would feel
 BY_HAND = """\
 # {where}: save {times} times less often
 # or write in the background: a copy in memory, then a thread of its own
 state = {{name: value.detach().cpu().clone() for name, value in model.state_dict().items()}}
-threading.Thread(target=torch.save, args=(state, path)).start()  # join it before the next and at the end"""
+threading.Thread(target=torch.save, args=(state, path)).start()  # join before the next one"""
 
 
 def assess(run: Run, finding: Finding) -> Fit | Misfit:
@@ -30,7 +36,7 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
         return Misfit(reason="the time between steps was not measured")
     times = max(2, round(finding.share / AIM))
     return Fit(
-        reason=f"saving takes {percent(finding.share)} of the time; {times} times less often it takes 1 %",
+        reason=f"saving takes {percent(finding.share)} of the time, {times} times less often 1 %",
         gain=removing(
             finding.low, finding.high * (1 - 1 / times), what="writing checkpoints", at_least=0.7
         ),

@@ -10,12 +10,16 @@ Source: PyTorch performance tuning guide; Amdahl's law for how much; no isolated
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.shares import percent
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import removing
 from speedprof.mitigations.mitigation import Fit, Misfit
-from speedprof.profiler.run import Line, Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Line, Run
 
 EVERY = 50
 LEAST = 0.5  # of what is seen there: some of it may have to stay
@@ -44,7 +48,7 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
 
 
 def _line(run: Run, finding: Finding) -> Line | None:
-    """Return the costliest line of the finding's phase: the one that it names, where it names one."""
+    """Return the line that the finding names, or else the costliest of its phase."""
     lines = [line for line in run.lines if line.phase == finding.phase]
     named = [line for line in lines if line.where == finding.where]
     return max(named or lines, key=lambda line: line.share, default=None)

@@ -47,7 +47,8 @@ def run(
     spread: float = 0.02,
     **facts: object,
 ) -> Run:
-    """Return a finished CPU run of 200 steps with these shares by phase; the rest are Run's fields."""
+    """Return a finished CPU run of 200 steps with these shares by phase; the rest are Run's "
+    "fields."""
     fields: dict[str, object] = {
         "folder": "speedprof-runs/example",
         "name": "example",
@@ -143,12 +144,12 @@ def line(phase: str, kind: str, share: float, where: str = "train.py:12") -> Lin
 
 def host(**parts: float) -> Host:
     """Return the inside of the host phase: `host(python_ms=30)`."""
-    return Host(**({name: 0.0 for name in Host.__struct_fields__} | parts))
+    return Host(**(dict.fromkeys(Host.__struct_fields__, 0.0) | parts))
 
 
 def outside(**parts: float) -> Outside:
     """Return the inside of the outside phase: `outside(checkpoint_ms=30)`."""
-    return Outside(**({name: 0.0 for name in Outside.__struct_fields__} | parts))
+    return Outside(**(dict.fromkeys(Outside.__struct_fields__, 0.0) | parts))
 
 
 def communication(**facts: object) -> Communication:

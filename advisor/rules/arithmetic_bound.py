@@ -3,15 +3,19 @@
 Does: says that the step is spent in matrix products and convolutions.
 Why: only lower precision, less work or a faster device shorten it; loading is not the problem.
 Evidence: the compute phase and its operators by kind, in the recorded windows.
-Threshold: half of the step; below it even a 1.5x faster model gives less than 1.2x. It is the verdict from
-70 %.
+Threshold: half of the step; below it even a 1.5x faster model gives less than 1.2x. It is the
+    verdict from 70 %.
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.shares import Part, finding, number, part
-from speedprof.profiler.run import Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Run
 
 NAME = "arithmetic-bound"
 COMPUTE_SHARE = 0.5

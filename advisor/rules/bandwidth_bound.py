@@ -2,15 +2,20 @@
 
 Does: says that the step is spent in operators that read and write more than they compute.
 Why: fusing operators and smaller types help, fewer multiplications do not.
-Evidence: the compute phase and its operators by kind (elementwise, normalisation, reduction, optimizer).
+Evidence: the compute phase and its operators by kind (elementwise, normalisation, reduction,
+    optimizer).
 Threshold: half of the step, as for arithmetic; it is the verdict from 70 %.
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.rules.arithmetic_bound import bound_by
-from speedprof.profiler.run import Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Run
 
 NAME = "bandwidth-bound"
 

@@ -1,6 +1,7 @@
 """The script does something else between its steps.
 
-Does: says how much of the time goes into work between steps that is no checkpoint, evaluation or logging.
+Does: says how much of the time goes into work between steps that is no checkpoint, evaluation or
+    logging.
 Why: it is neither loading nor training; whoever wrote it may not know what it costs.
 Evidence: time of the training thread between steps, and the source line where it was seen most.
 Threshold: 5 % of the step (see `shares.FINDING_SHARE`).
@@ -8,10 +9,14 @@ Threshold: 5 % of the step (see `shares.FINDING_SHARE`).
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.rules.checkpointing import outside_part
 from speedprof.advisor.shares import at, finding, top_line
-from speedprof.profiler.run import Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Run
 
 NAME = "between-steps"
 

@@ -3,15 +3,20 @@
 Does: says how much of the step the training thread is blocked in copies that could run beside it.
 Why: with `non_blocking=True` a copy from pinned memory overlaps with launching and computing.
 Evidence: host time inside copy calls against the copying itself, for copies from pinned memory.
-Threshold: 5 % of the step (TraceLens' for copies), and the host blocked for half of the copying time or more.
+Threshold: 5 % of the step (TraceLens' for copies), and the host blocked for half of the copying
+    time or more.
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.rules.pageable_copies import pageable_fraction
 from speedprof.advisor.shares import finding, fraction, number, top_line, worth_naming
-from speedprof.profiler.run import Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Run
 
 NAME = "blocking-copies"
 BLOCKED = 0.5  # of the copying time
@@ -27,7 +32,8 @@ def check(run: Run) -> Finding | None:
         return None
     line = top_line(run, "host_to_device")
     evidence = (
-        f"the training thread is blocked {number(copies.blocking_ms or 0)} ms in copies from pinned memory; "
+        f"the training thread is blocked {number(copies.blocking_ms or 0)} ms in copies from "
+        "pinned memory; "
         f"exposed copying takes {cost.text} of each step"
     )
     where = line.where if line else None

@@ -8,15 +8,19 @@ Threshold: 5 % of the step (see `shares.FINDING_SHARE`).
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.shares import Part, at, finding, fraction, top_line, worth_naming
 from speedprof.profiler.run import Outside, Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
 
 NAME = "checkpointing"
 
 
 def outside_part(run: Run, field: str) -> Part | None:
-    """Return one of the four parts of the outside phase, None where unknown or too small to name."""
+    """Return one of the four parts of the outside phase, None where unknown or small."""
     if run.outside is None:
         return None
     total = sum(getattr(run.outside, name) for name in Outside.__struct_fields__)
@@ -24,7 +28,7 @@ def outside_part(run: Run, field: str) -> Part | None:
 
 
 def outside_finding(run: Run, field: str, rule: str, *, cause: str, doing: str) -> Finding | None:
-    """Return the finding on one kind of work between steps, with the costliest line of that kind."""
+    """Return the finding on one kind of work between steps, with its costliest line."""
     cost = outside_part(run, field)
     if cost is None:
         return None

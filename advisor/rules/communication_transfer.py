@@ -8,15 +8,19 @@ Threshold: 5 % of the step (TraceLens' for exposed communication; torch-tb-profi
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.shares import finding, fraction, number, plenty, size, worth_naming
-from speedprof.profiler.run import Communication, Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Communication, Run
 
 NAME = "communication-transfer"
 
 
 def waiting_fraction(communication: Communication | None) -> float | None:
-    """Return the part of communication that is waiting for late ranks, None where ranks were not matched."""
+    """Return how much of communication is waiting, None where ranks were not matched."""
     if communication is None or communication.waiting_ms is None:
         return None
     if communication.transfer_ms is None:

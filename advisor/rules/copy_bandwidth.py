@@ -8,11 +8,15 @@ Threshold: 5 % of the step (TraceLens' for copies).
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.rules import blocking_copies
 from speedprof.advisor.rules.pageable_copies import pageable_fraction
 from speedprof.advisor.shares import finding, number, size, worth_naming
-from speedprof.profiler.run import Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Run
 
 NAME = "copy-bandwidth"
 
@@ -25,5 +29,6 @@ def check(run: Run) -> Finding | None:
     if cost is None or blocking_copies.check(run) is not None:
         return None
     speed = f" at {number(copies.gb_per_s)} GB/s" if copies.gb_per_s else ""
-    evidence = f"{size(copies.bytes)} a step from pinned memory{speed} leave {cost.text} of each step exposed"
+    amount = f"{size(copies.bytes)} a step from pinned memory{speed}"
+    evidence = f"{amount} leave {cost.text} of each step exposed"
     return finding(cost, NAME, "bandwidth", evidence=evidence)

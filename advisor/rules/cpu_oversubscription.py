@@ -1,18 +1,24 @@
 """Batches wait for a free core.
 
 Does: says how much of the step is lost because more threads want to run than there are cores.
-Why: more workers would only queue longer; fewer threads, cheaper preparation or a freer machine help.
-Evidence: the kernel's own count of time ready to run without running (`schedstat`) of loader workers.
-Threshold: 5 % of the step, and a quarter of the time of making a batch: below it queueing is ordinary
-time slicing.
+Why: more workers would only queue longer; fewer threads, cheaper preparation or a freer machine
+    help.
+Evidence: the kernel's own count of time ready to run without running (`schedstat`) of loader
+    workers.
+Threshold: 5 % of the step, and a quarter of the time of making a batch: below it queueing is
+    ordinary time slicing.
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.loading import explain, production_ms
 from speedprof.advisor.shares import finding, fraction, number, percent, plenty, worth_naming
-from speedprof.profiler.run import Machine, Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Machine, Run
 
 NAME = "cpu-oversubscription"
 QUEUED_SHARE = 0.25  # of making a batch
@@ -28,8 +34,10 @@ def check(run: Run) -> Finding | None:
         return None
     machine = max(run.machines, key=lambda node: node.cpu_load or 0.0, default=None)
     evidence = (
-        f"making a batch waits {number(loader.queued_ms or 0)} of {number(production_ms(loader) or 0)} ms "
-        f"for a core{_crowd(run, machine, loader.num_workers)}; that costs {cost.text} of each step"
+        f"making a batch waits {number(loader.queued_ms or 0)} of "
+        f"{number(production_ms(loader) or 0)} ms "
+        f"for a core{_crowd(run, machine, loader.num_workers)}; that costs {cost.text} of each "
+        "step"
     )
     return finding(cost, NAME, "cpu_preparation", evidence=evidence, where=loading.where)
 

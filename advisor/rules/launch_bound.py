@@ -8,15 +8,19 @@ Threshold: 5 % of the step (gpuprof warns from 10 %, XProf from 3 % and 15 %).
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.shares import Part, finding, fraction, number, top_line, worth_naming
 from speedprof.profiler.run import Host, Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
 
 NAME = "launch-bound"
 
 
 def host_part(run: Run, field: str) -> Part | None:
-    """Return one of the four parts of the host phase, None where it is unknown or too small to name."""
+    """Return one of the four parts of the host phase, None where unknown or small."""
     if run.host is None:
         return None
     total = sum(getattr(run.host, name) for name in Host.__struct_fields__)

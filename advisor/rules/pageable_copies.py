@@ -3,21 +3,25 @@
 Does: says how much of the step goes into copies that need a detour through a staging buffer.
 Why: from pinned memory the device copies by itself, faster, while the host goes on.
 Evidence: kind of source memory of each host-to-device copy in the recorded windows.
-Threshold: 5 % of the step (TraceLens' for copies); Nsight Systems warns of any pageable copy, which on
-real traces names 4-byte losses.
+Threshold: 5 % of the step (TraceLens' for copies); Nsight Systems warns of any pageable copy,
+    which on real traces names 4-byte losses.
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.shares import finding, number, size, worth_naming
-from speedprof.profiler.run import Copies, Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Copies, Run
 
 NAME = "pageable-copies"
 
 
 def pageable_fraction(copies: Copies | None) -> float | None:
-    """Return the part of the copying time that starts in pageable memory, None where not measured."""
+    """Return how much of the copying is from pageable memory, None where not measured."""
     if copies is None or copies.pageable_ms is None:
         return None
     total = copies.pageable_ms + (copies.pinned_ms or 0.0)

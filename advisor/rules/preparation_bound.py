@@ -1,19 +1,24 @@
 """Loading is busy preparing samples on the CPU.
 
 Does: says how much of the step goes into decoding, transforming and collating.
-Why: preparation scales with cores, cheaper operators and caching; a faster disk or GPU would not help.
-Evidence: CPU time of `__getitem__` and `collate` where they ran, and the costliest transforms; for a
-hand-written generator, the source lines that compute.
+Why: preparation scales with cores, cheaper operators and caching; a faster disk or GPU would not
+    help.
+Evidence: CPU time of `__getitem__` and `collate` where they ran, and the costliest transforms; for
+    a hand-written generator, the source lines that compute.
 Threshold: 5 % of the step (torch-tb-profiler's and XProf's for loading).
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.loading import Loading, explain, preparation_cpu_ms
 from speedprof.advisor.rules.storage_bound import data_lines_are_the_source
 from speedprof.advisor.shares import Part, at, finding, number, plenty, worth_naming
-from speedprof.profiler.run import Loader, Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Loader, Run
 
 NAME = "preparation-bound"
 
@@ -33,7 +38,8 @@ def _evidence(run: Run, loading: Loading, cost: Part) -> str:
     if loader is None or cpu is None or data_lines_are_the_source(run):
         return f"preparing batches{at(loading.where)} takes {cost.text} of each step"
     makers = (
-        f"{plenty(loader.num_workers, 'worker')}, busy {100 * min(loading.busy or 0, 1):.0f} % of the time"
+        f"{plenty(loader.num_workers, 'worker')}, busy {100 * min(loading.busy or 0, 1):.0f} % of "
+        "the time"
         if loader.num_workers
         else "the training thread itself"
     )

@@ -1,17 +1,23 @@
 """The device waits for Python.
 
-Does: says how much of the step the training thread spends in Python with the device idle, and in which line.
+Does: says how much of the step the training thread spends in Python with the device idle, and in
+    which line.
 Why: such work can be left out, done less often, vectorised, or moved to a worker.
-Evidence: stack samples of the training thread inside the recorded windows; garbage collector pauses.
+Evidence: stack samples of the training thread inside the recorded windows; garbage collector
+    pauses.
 Threshold: 5 % of the step (see `shares.FINDING_SHARE`).
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.rules.launch_bound import host_part
 from speedprof.advisor.shares import at, finding, number, percent, top_line
-from speedprof.profiler.run import Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Run
 
 NAME = "python-time"
 GARBAGE = 0.1  # of the Python time: from here the collector is worth a word

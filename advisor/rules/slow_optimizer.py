@@ -1,18 +1,22 @@
 """The optimizer's update takes a visible part of the step.
 
 Does: says how much of the step the update itself costs.
-Why: one tensor at a time, an update is a chain of tiny operators over all of the model's memory; the fused
-implementation reads and writes each value once.
+Why: one tensor at a time, an update is a chain of tiny operators over all of the model's memory;
+    the fused implementation reads and writes each value once.
 Evidence: time of the optimizer inside compute, and which implementation the script chose.
-Threshold: 10 % of the step (TraceML's warning level for overhead): the update is needed, only its excess
-can be saved. Silent where the fused implementation is in use already.
+Threshold: 10 % of the step (TraceML's warning level for overhead): the update is needed, only its
+    excess can be saved. Silent where the fused implementation is in use already.
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.shares import finding, fraction, plenty, worth_naming
-from speedprof.profiler.run import Optimizer, Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Optimizer, Run
 
 NAME = "slow-optimizer"
 OPTIMIZER_SHARE = 0.10

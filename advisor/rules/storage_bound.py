@@ -1,18 +1,23 @@
 """Loading waits for storage.
 
 Does: says how much of the step is spent waiting for bytes, not for the CPU.
-Why: a sample that is waited for needs more readers, a cache or a nearer disk; faster code would not help.
-Evidence: wall minus CPU minus queueing time of `__getitem__` and `collate` where they ran; for a hand-written
-generator, the source lines that wait.
+Why: a sample that is waited for needs more readers, a cache or a nearer disk; faster code would
+    not help.
+Evidence: wall minus CPU minus queueing time of `__getitem__` and `collate` where they ran; for a
+    hand-written generator, the source lines that wait.
 Threshold: 5 % of the step (torch-tb-profiler's and XProf's for loading).
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.loading import Loading, data_lines, explain, production_ms, waiting_ms
 from speedprof.advisor.shares import Part, at, finding, number, plenty, size, worth_naming
-from speedprof.profiler.run import Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Run
 
 NAME = "storage-bound"
 
@@ -35,7 +40,8 @@ def _evidence(run: Run, loading: Loading, cost: Part) -> str:
     read = f", {size(loader.read_bytes)} read" if loader.read_bytes else ""
     return (
         f"a batch made by {makers} waits {number(wait)} of its "
-        f"{number(production_ms(loader) or wait)} ms for storage{read}; that costs {cost.text} of each step"
+        f"{number(production_ms(loader) or wait)} ms for storage{read}; that costs {cost.text} of "
+        "each step"
     )
 
 

@@ -1,17 +1,24 @@
 """Ranks wait for a late one.
 
-Does: says how much of the step is waiting inside collectives, for which rank, and what keeps that rank.
+Does: says how much of the step is waiting inside collectives, for which rank, and what keeps that
+    rank.
 Why: "communication-bound" is often one slow rank; a faster network would not help.
-Evidence: time of each matched collective beyond the shortest over the ranks, charged to the rank that came last.
-Threshold: 5 % of the step (msprof-analyze calls a rank slow from 5 % over the mean; TraceML warns from 10 %).
+Evidence: time of each matched collective beyond the shortest over the ranks, charged to the rank
+    that came last.
+Threshold: 5 % of the step (msprof-analyze calls a rank slow from 5 % over the mean; TraceML warns
+    from 10 %).
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.rules.communication_transfer import waiting_fraction
 from speedprof.advisor.shares import finding, percent, worth_naming
-from speedprof.profiler.run import Communication, Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Communication, Run
 
 NAME = "straggler"
 ONE_RANK = 0.5  # of the waiting: below it the ranks take turns at being late

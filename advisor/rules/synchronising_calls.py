@@ -2,16 +2,21 @@
 
 Does: says how much of the step is lost to calls that drain the device's queue, and where they are.
 Why: after each of them the device idles until new work has been launched.
-Evidence: the device is idle while the training thread is inside a synchronising call; calls counted by line.
+Evidence: the device is idle while the training thread is inside a synchronising call; calls
+    counted by line.
 Threshold: 5 % of the step (see `shares.FINDING_SHARE`).
 """
 
 from __future__ import annotations
 
-from speedprof.advisor.finding import Finding
+from typing import TYPE_CHECKING
+
 from speedprof.advisor.rules.launch_bound import host_part
 from speedprof.advisor.shares import at, finding, number, top_line
-from speedprof.profiler.run import Run
+
+if TYPE_CHECKING:
+    from speedprof.advisor.finding import Finding
+    from speedprof.profiler.run import Run
 
 NAME = "synchronising-calls"
 
@@ -24,7 +29,8 @@ def check(run: Run) -> Finding | None:
     line = top_line(run, "host", "synchronisation")
     where = worst.where if worst else line.where if line else None
     calls = (
-        f"{worst.what}{at(worst.where)}, {number(worst.calls_per_step)} times a step, is the costliest; "
+        f"{worst.what}{at(worst.where)}, {number(worst.calls_per_step)} times a step, is the "
+        "costliest; "
         if worst
         else ""
     )

@@ -1,0 +1,352 @@
+"""Each rule fires on its symptom, is silent without it, and is silent where it was not measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+import runs
+
+from speedprof.advisor.finding import CAUSES, Finding
+from speedprof.advisor.rules import RULES
+from speedprof.profiler.run import Phase, Run, Transform
+
+Make = Callable[[], Run]
+
+LOADING, COPYING, TALKING = "data_loading", "host_to_device", "communication"
+UNSEEN = {"phases": None, "step_ms": None}
+
+
+def loading(loader: object, share: float = 0.5, **facts: object) -> Run:
+    return runs.run({LOADING: share}, loaders=[loader], **facts)
+
+
+def copying(share: float = 0.3, **copies: object) -> Run:
+    return runs.run(
+        {COPYING: share}, device="cuda", copies=runs.copies(**copies), loaders=[runs.loader()]
+    )
+
+
+def talking(share: float = 0.4, **communication: object) -> Run:
+    return runs.run({TALKING: share}, communication=runs.communication(**communication))
+
+
+def hosting(share: float = 0.4, **facts: object) -> Run:
+    return runs.run({"host": share}, **facts)
+
+
+def between(share: float = 0.4, **facts: object) -> Run:
+    return runs.run({"outside": share}, **facts)
+
+
+def startup(workers: int = 2, **facts: object) -> Run:
+    times = {"iterations": 21, "startup_ms": 200.0, "first_batch_ms": 360.0}
+    return loading(runs.preparing(workers, 100.0, **{**times, **facts}), 0.3)
+
+
+def updating(share_ms: float, **optimizer: object) -> Run:
+    return runs.run(
+        compute=runs.compute(None, optimizer_ms=share_ms), optimizers=[runs.optimizer(**optimizer)]
+    )
+
+
+FIRES: dict[str, tuple[Make, str, float]] = {  # rule -> run, cause, share of the step
+    "straggler": (
+        lambda: talking(transfer_ms=10.0, waiting_ms=30.0, late_rank=1, late_rank_phase="host"),
+        "straggler",
+        0.3,
+    ),
+    "cpu-oversubscription": (
+        lambda: loading(runs.preparing(4, 360.0, queued_ms=180.0, getitem_cpu_ms=150.0)),
+        "cpu_preparation",
+        0.245,
+    ),
+    "worker-startup": (startup, "startup", 0.26),
+    "storage-bound": (lambda: loading(runs.fetching(2, 180.0)), "storage", 0.4545),
+    "preparation-bound": (lambda: loading(runs.preparing(0, 50.0)), "cpu_preparation", 0.5),
+    "handoff-bound": (
+        lambda: loading(runs.preparing(2, 10.0, batch_bytes=64 << 20)),
+        "worker_handoff",
+        0.5,
+    ),
+    "pageable-copies": (lambda: copying(pageable_ms=20.0, pinned_ms=0.0), "pageable_memory", 0.3),
+    "blocking-copies": (
+        lambda: copying(pageable_ms=0.0, pinned_ms=20.0, blocking_ms=20.0),
+        "blocking_copy",
+        0.3,
+    ),
+    "copy-bandwidth": (
+        lambda: copying(pageable_ms=0.0, pinned_ms=30.0, blocking_ms=0.5, bytes=6e8),
+        "bandwidth",
+        0.3,
+    ),
+    "communication-transfer": (
+        lambda: talking(transfer_ms=30.0, waiting_ms=10.0),
+        "transfer",
+        0.3,
+    ),
+    "synchronising-calls": (
+        lambda: hosting(host=runs.host(synchronisation_ms=40.0), sync_calls=[runs.sync_call()]),
+        "synchronisation",
+        0.4,
+    ),
+    "launch-bound": (lambda: hosting(host=runs.host(launch_ms=40.0)), "launch", 0.4),
+    "python-time": (
+        lambda: hosting(host=runs.host(python_ms=40.0), lines=[runs.line("host", "python", 0.3)]),
+        "python",
+        0.4,
+    ),
+    "allocator": (lambda: hosting(host=runs.host(allocator_ms=40.0)), "allocator", 0.4),
+    "checkpointing": (
+        lambda: between(outside=runs.outside(checkpoint_ms=30.0, other_ms=10.0)),
+        "checkpoint",
+        0.3,
+    ),
+    "evaluation": (
+        lambda: between(outside=runs.outside(evaluation_ms=40.0)),
+        "evaluation",
+        0.4,
+    ),
+    "logging-inside": (lambda: between(outside=runs.outside(logging_ms=40.0)), "logging", 0.4),
+    "between-steps": (lambda: between(outside=runs.outside(other_ms=40.0)), "other", 0.4),
+    "arithmetic-bound": (lambda: runs.run(compute=runs.compute()), "arithmetic", 1.0),
+    "bandwidth-bound": (
+        lambda: runs.run(compute=runs.compute("memory_bandwidth")),
+        "memory_bandwidth",
+        1.0,
+    ),
+    "slow-optimizer": (lambda: updating(30.0), "memory_bandwidth", 0.3),
+}
+
+SILENT: dict[str, list[Make]] = {
+    "straggler": [
+        lambda: talking(transfer_ms=40.0, waiting_ms=0.0),
+        lambda: talking(0.04, transfer_ms=0.0, waiting_ms=4.0),
+    ],
+    "cpu-oversubscription": [
+        lambda: loading(runs.preparing(2, 180.0)),
+        lambda: loading(runs.preparing(2, 180.0, queued_ms=30.0)),  # a sixth is time slicing
+    ],
+    "worker-startup": [
+        lambda: startup(persistent_workers=True),
+        lambda: startup(iterations=1),
+        lambda: startup(workers=0),
+    ],
+    "storage-bound": [
+        lambda: loading(runs.preparing(0, 50.0)),
+        lambda: loading(runs.fetching(0, 50.0), 0.04),
+    ],
+    "preparation-bound": [
+        lambda: loading(runs.preparing(2, 90.0), 0.03),
+        lambda: loading(runs.preparing(2, 10.0)),  # idle workers are not the limit
+    ],
+    "handoff-bound": [
+        lambda: loading(runs.preparing(2, 180.0)),  # busy workers are the limit
+        lambda: loading(runs.preparing(0, 50.0)),  # nothing is handed over
+    ],
+    "pageable-copies": [
+        lambda: copying(pageable_ms=0.0, pinned_ms=20.0),
+        lambda: copying(0.02, pageable_ms=2.0),
+    ],
+    "blocking-copies": [
+        lambda: copying(pageable_ms=0.0, pinned_ms=20.0, blocking_ms=1.0),
+        lambda: copying(pageable_ms=20.0, pinned_ms=0.0, blocking_ms=20.0),
+    ],
+    "copy-bandwidth": [
+        lambda: copying(pageable_ms=0.0, pinned_ms=30.0, blocking_ms=30.0, bytes=6e8),
+    ],
+    "communication-transfer": [lambda: talking(transfer_ms=1.0, waiting_ms=39.0)],
+    "synchronising-calls": [lambda: hosting(host=runs.host(python_ms=40.0))],
+    "launch-bound": [lambda: hosting(host=runs.host(python_ms=40.0))],
+    "python-time": [lambda: hosting(host=runs.host(launch_ms=40.0))],
+    "allocator": [lambda: hosting(host=runs.host(python_ms=39.0, allocator_ms=1.0))],
+    "checkpointing": [lambda: between(outside=runs.outside(other_ms=40.0))],
+    "evaluation": [lambda: between(0.04, outside=runs.outside(evaluation_ms=4.0))],
+    "logging-inside": [lambda: between(outside=runs.outside(evaluation_ms=40.0))],
+    "between-steps": [lambda: between(outside=runs.outside(logging_ms=40.0))],
+    "arithmetic-bound": [
+        lambda: runs.run({LOADING: 0.6}, compute=runs.compute()),
+        lambda: runs.run(compute=runs.compute("memory_bandwidth")),
+    ],
+    "bandwidth-bound": [lambda: runs.run(compute=runs.compute())],
+    "slow-optimizer": [
+        lambda: updating(6.0),
+        lambda: updating(30.0, fused=True),
+    ],
+}
+
+NOT_MEASURED: dict[str, list[Make]] = {
+    "straggler": [
+        lambda: runs.run({TALKING: 0.4}),
+        lambda: talking(waiting_ms=None, transfer_ms=None),
+    ],
+    "cpu-oversubscription": [lambda: loading(runs.preparing(4, 180.0, queued_ms=None))],
+    "worker-startup": [lambda: startup(startup_ms=None)],
+    "storage-bound": [
+        lambda: loading(runs.loader()),
+        lambda: runs.run({LOADING: 0.5}, input_kind="generator"),
+    ],
+    "preparation-bound": [
+        lambda: loading(runs.loader()),
+        lambda: runs.run({LOADING: 0.5}, input_kind="generator"),
+    ],
+    "handoff-bound": [lambda: loading(runs.loader(2))],
+    "pageable-copies": [lambda: runs.run({COPYING: 0.3}), copying],
+    "blocking-copies": [
+        lambda: runs.run({COPYING: 0.3}),
+        lambda: copying(pageable_ms=0.0, pinned_ms=20.0),
+    ],
+    "copy-bandwidth": [
+        lambda: runs.run({COPYING: 0.3}),
+        lambda: copying(pageable_ms=0.0, pinned_ms=30.0, blocking_ms=0.5),
+    ],
+    "communication-transfer": [lambda: runs.run({TALKING: 0.4}), talking],
+    "synchronising-calls": [hosting],
+    "launch-bound": [hosting],
+    "python-time": [hosting],
+    "allocator": [hosting],
+    "checkpointing": [between],
+    "evaluation": [between],
+    "logging-inside": [between],
+    "between-steps": [between],
+    "arithmetic-bound": [runs.run, lambda: runs.run(compute=runs.compute(None))],
+    "bandwidth-bound": [runs.run, lambda: runs.run(compute=runs.compute(None))],
+    "slow-optimizer": [
+        lambda: runs.run(compute=runs.compute(optimizer_ms=30.0)),
+        lambda: runs.run(compute=runs.compute(), optimizers=[runs.optimizer()]),
+    ],
+}
+
+BY_NAME: dict[str, ModuleType] = {rule.NAME: rule for rule in RULES}
+EACH = pytest.mark.parametrize("name", BY_NAME)
+
+
+@EACH
+def test_a_rule_fires_on_its_symptom(name: str) -> None:
+    make, cause, share = FIRES[name]
+    found = BY_NAME[name].check(make())
+    assert isinstance(found, Finding)
+    assert found.rule == name
+    assert found.cause == cause
+    assert cause in CAUSES[found.phase]
+    assert found.share == pytest.approx(share, rel=0.01)
+    assert found.low <= found.share <= found.high
+
+
+@EACH
+def test_a_rule_says_numbers_in_one_sentence(name: str) -> None:
+    found = BY_NAME[name].check(FIRES[name][0]())
+    assert any(letter.isdigit() for letter in found.evidence)
+    assert "\n" not in found.evidence
+    assert "None" not in found.evidence
+    assert not found.evidence.endswith(".")  # it becomes a part of longer sentences
+
+
+@EACH
+def test_a_rule_is_silent_without_its_symptom(name: str) -> None:
+    for make in SILENT[name]:
+        assert BY_NAME[name].check(make()) is None
+
+
+@EACH
+def test_a_rule_is_silent_where_it_was_not_measured(name: str) -> None:
+    for make in NOT_MEASURED[name]:
+        assert BY_NAME[name].check(make()) is None
+
+
+@EACH
+def test_a_rule_is_silent_where_no_step_was_seen(name: str) -> None:
+    seen = FIRES[name][0]()
+    facts = {field: getattr(seen, field) for field in seen.__struct_fields__}
+    assert BY_NAME[name].check(Run(**(facts | UNSEEN))) is None
+
+
+@EACH
+def test_a_rule_survives_a_step_without_time(name: str) -> None:
+    seen = FIRES[name][0]()
+    nothing = Phase(share=0.0, low=0.0, high=0.0, ms=0.0)
+    facts = {field: getattr(seen, field) for field in seen.__struct_fields__}
+    facts["phases"] = dict.fromkeys(seen.phases or {}, nothing)
+    assert BY_NAME[name].check(Run(**facts)) is None
+
+
+@EACH
+def test_a_rules_file_says_why_and_from_which_share(name: str) -> None:
+    text = BY_NAME[name].__doc__ or ""
+    for label in ("Does:", "Why:", "Evidence:", "Threshold:"):
+        assert f"\n{label}" in text
+
+
+def test_rules_have_names_of_their_own() -> None:
+    assert len(BY_NAME) == len(RULES)
+
+
+def test_every_cause_has_a_rule() -> None:
+    assert {cause for causes in CAUSES.values() for cause in causes} == {
+        cause for _, cause, _ in FIRES.values()
+    }
+
+
+def test_a_generator_that_waits_is_bound_by_storage_at_its_line() -> None:
+    waiting = runs.line(LOADING, "waiting", 0.4, "train.py:20")
+    seen = runs.run({LOADING: 0.5}, input_kind="generator", lines=[waiting])
+    found = BY_NAME["storage-bound"].check(seen)
+    assert (found.cause, found.where) == ("storage", "train.py:20")
+    assert "train.py:20" in found.evidence
+    assert BY_NAME["preparation-bound"].check(seen) is None
+
+
+def test_a_generator_that_computes_is_bound_by_preparation_at_its_line() -> None:
+    lines = [
+        runs.line(LOADING, "batches", 0.3, "train.py:22"),
+        runs.line(LOADING, "python", 0.15, "train.py:23"),
+    ]
+    seen = runs.run({LOADING: 0.5}, input_kind="function", lines=lines)
+    found = BY_NAME["preparation-bound"].check(seen)
+    assert (found.cause, found.where) == ("cpu_preparation", "train.py:22")
+    assert BY_NAME["storage-bound"].check(seen) is None
+
+
+def test_a_few_stack_samples_do_not_name_the_cause_of_a_generators_time() -> None:
+    few = [runs.line(LOADING, "waiting", 0.05)]
+    seen = runs.run({LOADING: 0.5}, input_kind="generator", lines=few)
+    assert BY_NAME["storage-bound"].check(seen) is None
+
+
+def test_huge_batches_that_are_mostly_collated_are_a_hand_off_even_with_busy_workers() -> None:
+    collated = {"getitem_ms": 20.0, "collate_ms": 170.0, "batch_bytes": 200 << 20}
+    seen = loading(runs.preparing(2, 190.0, **collated))
+    assert BY_NAME["handoff-bound"].check(seen).cause == "worker_handoff"
+    assert BY_NAME["preparation-bound"].check(seen) is None
+
+
+def test_a_wait_is_not_called_storage_when_a_busy_cpu_may_explain_it() -> None:
+    unknown = {"storage_wait_ms": None, "queued_ms": None}
+    slow = runs.fetching(0, 50.0, **unknown)
+    busy = loading(slow, machines=[runs.machine(cpu_load=0.97)])
+    idle = loading(slow, machines=[runs.machine(cpu_load=0.40)])
+    assert BY_NAME["storage-bound"].check(busy) is None
+    assert BY_NAME["storage-bound"].check(idle).cause == "storage"
+
+
+def test_the_costliest_transform_is_named() -> None:
+    chain = [
+        Transform(name="Resize", ms_per_sample=0.5, calls=640),
+        Transform(name="Normalize", ms_per_sample=0.1, calls=640),
+    ]
+    found = BY_NAME["preparation-bound"].check(loading(runs.preparing(0, 50.0, transforms=chain)))
+    assert "most of it Resize, 32.0 ms" in found.evidence
+
+
+def test_the_late_rank_and_what_keeps_it_are_named() -> None:
+    late = {"late_rank": 3, "late_rank_share": 0.9, "late_rank_phase": LOADING}
+    found = BY_NAME["straggler"].check(talking(transfer_ms=5.0, waiting_ms=35.0, **late))
+    assert "rank 3 is the late one 90 % of the time" in found.evidence
+    assert "waits for its data" in found.evidence
+
+
+def test_ranks_that_take_turns_at_being_late_are_not_blamed_singly() -> None:
+    late = {"late_rank": 3, "late_rank_share": 0.3}
+    found = BY_NAME["straggler"].check(talking(transfer_ms=5.0, waiting_ms=35.0, **late))
+    assert "no one rank" in found.evidence
