@@ -1,4 +1,7 @@
-"""Arm the probes once torch is there: called by the injected sitecustomize, in every process that imports torch."""
+"""Arm the probes once torch is there.
+
+Called by the injected sitecustomize, in every process that imports torch.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""The device's own clock at the boundaries that the host passes: CUDA events, read only when they are ready."""
+"""The device's own clock at the boundaries that the host passes.
+
+CUDA events, read only when they are ready.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ DEVICE_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
 def device_possible() -> bool:
-    """Tell whether there may be a GPU, without initialising CUDA (which would spoil a later fork)."""
+    """Tell whether there may be a GPU without initialising CUDA: that would spoil a fork."""
     return any(os.path.exists(path) for path in DEVICE_FILES)
 
 
@@ -28,11 +31,13 @@ class DeviceClock:
     def __init__(self) -> None:
         self._possible = device_possible()
         self._marks: dict[int, Any] = {}  # host time -> event
-        self._waits: deque[tuple[int, Any, Any]] = deque()  # (host time, event when asked, event when received)
+        self._waits: deque[tuple[int, Any, Any]] = (
+            deque()
+        )  # (host time, event when asked, event when received)
         self._rows: deque[tuple[list[int], Any, Any, list[tuple[Any, Any]]]] = deque()
 
     def mark(self, now: int) -> Any:
-        """Record an event now; None where there is no device in use or a graph is being captured."""
+        """Record an event; None where no device is in use or a graph is being captured."""
         if not self._possible:
             return None
         import torch
@@ -50,7 +55,7 @@ class DeviceClock:
             self._waits.append((now, asked, self.mark(now)))
 
     def attach(self, row: list[int]) -> list[list[int]]:
-        """Take a finished row; return the rows, in order, whose device times are known or given up."""
+        """Take a row; return the rows, in order, whose device times are known or given up."""
         if not self._marks and not self._rows:
             return [row]
         end = row[0] + row[WALL]

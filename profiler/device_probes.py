@@ -1,4 +1,7 @@
-"""Calls that make the host wait for a GPU, and copies to it; installed only where there may be one."""
+"""Calls that make the host wait for a GPU, and copies to it.
+
+Installed only where there may be one.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,8 @@ if TYPE_CHECKING:
 Waiting = dict[str, Callable[[ModuleType], None]]
 now = time.perf_counter_ns
 SYNCS = COLUMN["syncs"]
-# Documented to wait for the device when the tensor lives there (torch.cuda.set_sync_debug_mode warns of them)
+# Documented to wait for the device when the tensor lives there (torch.cuda.set_sync_debug_mode
+# warns of them)
 READS = ("item", "tolist", "cpu", "__bool__", "__int__", "__float__")
 COPIES = ("to", "cuda")
 MOST_LINES = 200  # source lines remembered
@@ -40,7 +44,13 @@ def install(session: Session, waiting: Waiting) -> None:
         _watch(session, torch.Tensor, name, note_copy, lambda tensor: not tensor.is_cuda)
 
 
-def _watch(session: Session, owner: Any, name: str, note: Callable[..., Any], matters: Callable[[Any], bool]) -> None:
+def _watch(
+    session: Session,
+    owner: Any,
+    name: str,
+    note: Callable[..., Any],
+    matters: Callable[[Any], bool],
+) -> None:
     import torch
 
     compiling = torch.compiler.is_compiling

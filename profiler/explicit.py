@@ -21,7 +21,10 @@ class Step:
             session.step_begins(time.perf_counter_ns())
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         session = current()
         if session is not None and error is None:
@@ -60,9 +63,10 @@ def step(items: Iterable[Item] | None = None) -> Step | Steps[Item]:
     """Mark a training step in a loop that speedprof cannot tell steps of by itself.
 
     Use it as ``with speedprof.step(): ...`` around the body of the loop, or as
-    ``for batch in speedprof.step(batches): ...``. A step lasts from the end of the one before (the first: from its
-    own beginning) to its end, so that waiting for input between two bodies belongs to the later one. In a script that
-    was not started by `speedprof run` it costs nothing and does nothing.
+    ``for batch in speedprof.step(batches): ...``. A step lasts from the end of the one before
+    (the first: from its own beginning) to its end, so that waiting for input between two bodies
+    belongs to the later one. In a script that was not started by `speedprof run` it costs nothing
+    and does nothing.
     """
     return Step() if items is None else Steps(items)
 

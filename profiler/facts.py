@@ -1,4 +1,7 @@
-"""What the record says once: the process, its loaders, optimizers and model, the lines that synchronise."""
+"""What the record says once.
+
+The process, its loaders, optimizers and model, the lines that synchronise.
+"""
 
 from __future__ import annotations
 
@@ -16,9 +19,15 @@ from speedprof.profiler.recorder import Recorder
 from speedprof.profiler.steps import Source
 
 FLAG_VARIABLES = (
-    "OMP_NUM_THREADS", "MKL_NUM_THREADS", "CUDA_LAUNCH_BLOCKING", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF",
-    "NCCL_DEBUG", "TORCH_DISTRIBUTED_DEBUG", "TOKENIZERS_PARALLELISM",
-)  # fmt: skip
+    "OMP_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "CUDA_LAUNCH_BLOCKING",
+    "PYTORCH_CUDA_ALLOC_CONF",
+    "PYTORCH_ALLOC_CONF",
+    "NCCL_DEBUG",
+    "TORCH_DISTRIBUTED_DEBUG",
+    "TOKENIZERS_PARALLELISM",
+)
 MODEL_FRAMES = 12  # how far up the stack to look for the model
 SIZED_BATCHES = 8  # batches whose bytes are counted
 
@@ -30,13 +39,25 @@ def process() -> dict[str, object]:
     rank, world = rank_and_world()
     torchvision = sys.modules.get("torchvision")
     return {
-        "format": FORMAT, "pid": os.getpid(), "host": os.uname().nodename, "rank": rank,
-        "local_rank": int(os.environ.get("LOCAL_RANK", "0")), "world_size": world, "argv": sys.argv,
-        "clock": [time.perf_counter_ns(), time.time_ns()], "thread": threading.get_native_id(),
-        "python": sys.version.split()[0], "torch": str(torch.__version__), "cuda": torch.version.cuda,
-        "hip": torch.version.hip, "device": "cpu", "device_name": None, "threads": torch.get_num_threads(),
-        "torchvision": getattr(torchvision, "__version__", None), "flags": _flags(torch),
-    }  # fmt: skip
+        "format": FORMAT,
+        "pid": os.getpid(),
+        "host": os.uname().nodename,
+        "rank": rank,
+        "local_rank": int(os.environ.get("LOCAL_RANK", "0")),
+        "world_size": world,
+        "argv": sys.argv,
+        "clock": [time.perf_counter_ns(), time.time_ns()],
+        "thread": threading.get_native_id(),
+        "python": sys.version.split()[0],
+        "torch": str(torch.__version__),
+        "cuda": torch.version.cuda,
+        "hip": torch.version.hip,
+        "device": "cpu",
+        "device_name": None,
+        "threads": torch.get_num_threads(),
+        "torchvision": getattr(torchvision, "__version__", None),
+        "flags": _flags(torch),
+    }
 
 
 def rank_and_world() -> tuple[int, int]:
@@ -66,16 +87,28 @@ def memory() -> dict[str, object]:
     if not torch.cuda.is_initialized():
         return {"peak_bytes": peak, "peak_device_bytes": None, "device_bytes": None}
     total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-    return {"peak_bytes": peak, "peak_device_bytes": torch.cuda.max_memory_allocated(), "device_bytes": total}
+    return {
+        "peak_bytes": peak,
+        "peak_device_bytes": torch.cuda.max_memory_allocated(),
+        "device_bytes": total,
+    }
 
 
 class LoaderUse:
     """How one loader was used so far."""
 
     __slots__ = (
-        "batch_bytes", "batches", "first_batch_ns", "iterations", "number", "sized", "sources", "startup_ns",
-        "trained", "wait_ns",
-    )  # fmt: skip
+        "batch_bytes",
+        "batches",
+        "first_batch_ns",
+        "iterations",
+        "number",
+        "sized",
+        "sources",
+        "startup_ns",
+        "trained",
+        "wait_ns",
+    )
 
     def __init__(self, number: int) -> None:
         self.number = number
@@ -87,21 +120,28 @@ class LoaderUse:
     def fact(self) -> dict[str, object]:
         role = "training" if self.trained else "evaluation" if self.batches else "unused"
         return {
-            "number": self.number, "role": role, "batches": self.batches, "iterations": self.iterations,
-            "wait_ns": self.wait_ns, "startup_ns": self.startup_ns, "first_batch_ns": self.first_batch_ns,
+            "number": self.number,
+            "role": role,
+            "batches": self.batches,
+            "iterations": self.iterations,
+            "wait_ns": self.wait_ns,
+            "startup_ns": self.startup_ns,
+            "first_batch_ns": self.first_batch_ns,
             "batch_bytes": self.batch_bytes // self.sized if self.sized else None,
-        }  # fmt: skip
+        }
 
 
 class Seen:
-    """The loaders, optimizers and synchronising lines of this process, each told once or as it grows."""
+    """Loaders, optimizers and synchronising lines of this process, told once or as they grow."""
 
     def __init__(self, recorder: Recorder) -> None:
         self._recorder = recorder
         self.uses: list[LoaderUse] = []
         self._optimizers: set[int] = set()
         self._model_bytes = -1
-        self.sync_calls: dict[tuple[str, str, int], list[int]] = {}  # (what, file, line) -> [count, ns]
+        self.sync_calls: dict[
+            tuple[str, str, int], list[int]
+        ] = {}  # (what, file, line) -> [count, ns]
         self._rank: tuple[int, int] | None = None
         self._device_told = False
 
@@ -109,7 +149,10 @@ class Seen:
         """Describe a loader that is used for the first time."""
         use = LoaderUse(len(self.uses))
         self.uses.append(use)
-        self._recorder.fact("loader", {"number": use.number, "where": where, "explicit": explicit, **_built(loader)})
+        self._recorder.fact(
+            "loader",
+            {"number": use.number, "where": where, "explicit": explicit, **_built(loader)},
+        )
         return use
 
     def knows(self, optimizer: Any) -> bool:
@@ -123,11 +166,14 @@ class Seen:
         self._recorder.fact(
             "optimizer",
             {
-                "name": type(optimizer).__name__, "parameters": len(parameters), "where": None,
+                "name": type(optimizer).__name__,
+                "parameters": len(parameters),
+                "where": None,
                 "elements": sum(p.numel() for p in parameters),
-                "fused": defaults.get("fused"), "foreach": defaults.get("foreach"),
+                "fused": defaults.get("fused"),
+                "foreach": defaults.get("foreach"),
             },
-        )  # fmt: skip
+        )
         model = _model_of({id(p) for p in parameters}, frame)
         if model is not None:
             self._model(model)
@@ -140,11 +186,16 @@ class Seen:
                 use.trained = True
             self._recorder.fact("loader_use", use.fact())
         for (what, file, line), (count, spent) in list(self.sync_calls.items()):
-            self._recorder.fact("sync_call", {"what": what, "where": f"{file}:{line}", "count": count, "ns": spent})
+            self._recorder.fact(
+                "sync_call", {"what": what, "where": f"{file}:{line}", "count": count, "ns": spent}
+            )
         self._tell_rank()
 
     def _model(self, model: Any) -> None:
-        sizes = [(p.numel(), p.numel() * p.element_size(), str(p.dtype), p.device) for p in model.parameters()]
+        sizes = [
+            (p.numel(), p.numel() * p.element_size(), str(p.dtype), p.device)
+            for p in model.parameters()
+        ]
         size = sum(entry[1] for entry in sizes)
         if size <= self._model_bytes:
             return
@@ -154,12 +205,17 @@ class Seen:
         self._recorder.fact(
             "model",
             {
-                "name": type(inner).__name__, "parameters": sum(entry[0] for entry in sizes), "bytes": size,
+                "name": type(inner).__name__,
+                "parameters": sum(entry[0] for entry in sizes),
+                "bytes": size,
                 "dtypes": sorted({entry[2].removeprefix("torch.") for entry in sizes}),
-                "compiled": kind == "OptimizedModule" or getattr(model, "_compiled_call_impl", None) is not None,
-                "wrapped": kind if kind in ("DistributedDataParallel", "DataParallel") or "FSDP" in kind else None,
+                "compiled": kind == "OptimizedModule"
+                or getattr(model, "_compiled_call_impl", None) is not None,
+                "wrapped": kind
+                if kind in ("DistributedDataParallel", "DataParallel") or "FSDP" in kind
+                else None,
             },
-        )  # fmt: skip
+        )
         self._tell_device(sizes[0][3] if sizes else None)
 
     def _tell_device(self, device: Any) -> None:
@@ -189,16 +245,23 @@ def _built(loader: Any) -> dict[str, object]:
         except (TypeError, NotImplementedError):
             length = None  # a map-style dataset need not know
     return {
-        "dataset": type(dataset).__name__, "iterable": iterable, "length": length,
-        "batch_size": loader.batch_size, "num_workers": loader.num_workers, "pin_memory": bool(loader.pin_memory),
-        "persistent_workers": bool(loader.persistent_workers), "prefetch_factor": loader.prefetch_factor,
-        "start_method": None if context is None else getattr(context, "get_start_method", lambda: None)(),
+        "dataset": type(dataset).__name__,
+        "iterable": iterable,
+        "length": length,
+        "batch_size": loader.batch_size,
+        "num_workers": loader.num_workers,
+        "pin_memory": bool(loader.pin_memory),
+        "persistent_workers": bool(loader.persistent_workers),
+        "prefetch_factor": loader.prefetch_factor,
+        "start_method": None
+        if context is None
+        else getattr(context, "get_start_method", lambda: None)(),
         "picklable": None,
-    }  # fmt: skip
+    }
 
 
 def _model_of(parameters: set[int], frame: FrameType | None) -> Any:
-    """Find the module that the optimizer trains among the variables of the frames that called it."""
+    """Find the module that an optimizer trains among the variables of its callers."""
     from torch.nn import Module
 
     best, most = None, -1
@@ -223,7 +286,10 @@ def _variables(frame: FrameType) -> Iterator[object]:
 
 
 def samples_in(batch: Any) -> int:
-    """Return how many samples a batch holds: the length of its first tensor, 0 where there is none."""
+    """Return how many samples a batch holds.
+
+    The length of its first tensor, 0 where there is none.
+    """
     while True:
         if isinstance(batch, (tuple, list)) and batch:
             batch = batch[0]

@@ -1,4 +1,7 @@
-"""The one place where any error of ours is caught: training goes on without the probe that failed."""
+"""The one place where any error of ours is caught.
+
+Training goes on without the probe that failed.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +10,20 @@ from typing import Any
 
 
 class Fence:
-    """Runs our code on the user's time; what raises is switched off once and said in the record."""
+    """Runs our code on the user's time.
+
+    What raises is switched off once and said in the record.
+    """
 
     def __init__(self, report: Callable[[str], None]) -> None:
         self._report = report
         self._down: set[str] = set()
 
     def guard(self, probe: str, action: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `action` as a function that never raises an error of ours and, once failed, does nothing.
+        """Return `action` as a function that raises no error of ours and, once failed, does nothing.
 
-        SystemExit and KeyboardInterrupt pass: the first is how `--stop-after` ends a script, the second the user's.
+        SystemExit and KeyboardInterrupt pass: the first is how `--stop-after` ends a script, the
+        second the user's.
         """
         down = self._down
 
@@ -25,7 +32,7 @@ class Fence:
                 return None
             try:
                 return action(*arguments)
-            except Exception as error:  # noqa: BLE001 - the fence: losing a run is worse than losing a probe
+            except Exception as error:  # noqa: BLE001
                 self._trip(probe, error)
                 return None
 
@@ -34,7 +41,9 @@ class Fence:
     def _trip(self, probe: str, error: Exception) -> None:
         self._down.add(probe)
         try:
-            self._report(f"probe {probe!r} failed and was switched off: {type(error).__name__}: {error}")
+            self._report(
+                f"probe {probe!r} failed and was switched off: {type(error).__name__}: {error}"
+            )
         except OSError:
             return  # the record cannot be written either; the launcher says so
 

@@ -1,4 +1,7 @@
-"""What the host does beside training: checkpoints, the garbage collector, collectives called from Python, profilers."""
+"""What the host does beside training.
+
+Checkpoints, the garbage collector, collectives called from Python, profilers.
+"""
 
 from __future__ import annotations
 
@@ -18,10 +21,24 @@ if TYPE_CHECKING:
 Waiting = dict[str, Callable[[ModuleType], None]]
 now = time.perf_counter_ns
 COLLECTIVES = (
-    "all_gather", "all_gather_into_tensor", "all_gather_object", "all_reduce", "all_to_all", "all_to_all_single",
-    "barrier", "broadcast", "broadcast_object_list", "gather", "monitored_barrier", "recv", "reduce",
-    "reduce_scatter", "reduce_scatter_tensor", "scatter", "send",
-)  # fmt: skip
+    "all_gather",
+    "all_gather_into_tensor",
+    "all_gather_object",
+    "all_reduce",
+    "all_to_all",
+    "all_to_all_single",
+    "barrier",
+    "broadcast",
+    "broadcast_object_list",
+    "gather",
+    "monitored_barrier",
+    "recv",
+    "reduce",
+    "reduce_scatter",
+    "reduce_scatter_tensor",
+    "scatter",
+    "send",
+)
 
 
 def install(session: Session, waiting: Waiting) -> None:
@@ -33,15 +50,26 @@ def install(session: Session, waiting: Waiting) -> None:
         ("torch.distributed.checkpoint", ("save",)),
     ):
         waiting[module] = session.fence.guard(
-            "checkpoint", lambda found, names=names: time_calls(session, found, names, "checkpoint", "time checkpoints")
+            "checkpoint",
+            lambda found, names=names: time_calls(
+                session, found, names, "checkpoint", "time checkpoints"
+            ),
         )
     if torch.distributed.is_available():
-        time_calls(session, torch.distributed, COLLECTIVES, "collective", "time collectives called from Python")
+        time_calls(
+            session,
+            torch.distributed,
+            COLLECTIVES,
+            "collective",
+            "time collectives called from Python",
+        )
     _watch_garbage(session)
     _make_way_for_profilers(session)
 
 
-def time_calls(session: Session, owner: Any, names: tuple[str, ...], probe: str, reason: str) -> None:
+def time_calls(
+    session: Session, owner: Any, names: tuple[str, ...], probe: str, reason: str
+) -> None:
     """Add the time that the training thread spends in each named function to a probe's column."""
     import torch
 
@@ -97,7 +125,10 @@ def _watch_garbage(session: Session) -> None:
 
 
 def _make_way_for_profilers(session: Session) -> None:
-    """Close our window before the script starts a profiler of its own: torch allows one at a time."""
+    """Close our window before the script starts a profiler of its own.
+
+    Torch allows one at a time.
+    """
     from torch.autograd import profiler
 
     give_way = session.fence.guard("windows", lambda: session.windows.give_way())
@@ -113,5 +144,8 @@ def _make_way_for_profilers(session: Session) -> None:
     for name in ("_prepare_profiler", "_enable_profiler"):
         if hasattr(profiler, name):
             session.patches.replace(
-                profiler, name, after_us(getattr(profiler, name)), reason="make way for the script's own profiler"
+                profiler,
+                name,
+                after_us(getattr(profiler, name)),
+                reason="make way for the script's own profiler",
             )

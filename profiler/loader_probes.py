@@ -29,13 +29,31 @@ def install(session: Session, waiting: Waiting) -> None:
 
     watch = _LoaderWatch(session)
     patches = session.patches
-    patches.replace(DataLoader, "__init__", watch.building(DataLoader.__init__), reason="remember where loaders are built")
-    patches.replace(DataLoader, "__iter__", watch.iterating(DataLoader.__iter__), reason="time the start of an epoch")
     patches.replace(
-        _BaseDataLoaderIter, "__next__", watch.waiting(_BaseDataLoaderIter.__next__), reason="time the wait for input"
+        DataLoader,
+        "__init__",
+        watch.building(DataLoader.__init__),
+        reason="remember where loaders are built",
+    )
+    patches.replace(
+        DataLoader,
+        "__iter__",
+        watch.iterating(DataLoader.__iter__),
+        reason="time the start of an epoch",
+    )
+    patches.replace(
+        _BaseDataLoaderIter,
+        "__next__",
+        watch.waiting(_BaseDataLoaderIter.__next__),
+        reason="time the wait for input",
     )
     for fetcher in (_utils.fetch._MapDatasetFetcher, _utils.fetch._IterableDatasetFetcher):
-        patches.replace(fetcher, "fetch", _fetching(session, fetcher.fetch), reason="time the making of a batch")
+        patches.replace(
+            fetcher,
+            "fetch",
+            _fetching(session, fetcher.fetch),
+            reason="time the making of a batch",
+        )
     waiting["torchvision.transforms.transforms"] = session.fence.guard(
         "transforms", lambda module: _time_chain(session, module.Compose, "__call__")
     )
@@ -146,7 +164,11 @@ class _LoaderWatch:
     def _asked(self, iterator: Any) -> tuple[Source, LoaderUse, Any, Any]:
         entry = self._passes.get(id(iterator))
         if entry is None:  # built by hand, past DataLoader.__iter__
-            use = self._session.seen.loader(iterator._loader, None, []) if hasattr(iterator, "_loader") else LoaderUse(-1)
+            use = (
+                self._session.seen.loader(iterator._loader, None, [])
+                if hasattr(iterator, "_loader")
+                else LoaderUse(-1)
+            )
             entry = self._passes[id(iterator)] = (Source(use.number), use, 1)
         source, use, first = entry
         moment = now()
@@ -156,7 +178,13 @@ class _LoaderWatch:
             self._passes[id(iterator)] = (source, use, 0)
         return source, use, first, mark
 
-    def _received(self, begin: int, entry: tuple[Source, LoaderUse, int, Any] | None, batch: Any, watched: bool) -> None:
+    def _received(
+        self,
+        begin: int,
+        entry: tuple[Source, LoaderUse, int, Any] | None,
+        batch: Any,
+        watched: bool,
+    ) -> None:
         if entry is None:
             return
         source, use, first, mark = entry
@@ -183,7 +211,11 @@ def _user_line(frame: FrameType | None) -> str | None:
     nearest = frame
     while frame is not None:
         name = frame.f_code.co_filename
-        if "site-packages" not in name and "dist-packages" not in name and not name.startswith("<"):
+        if (
+            "site-packages" not in name
+            and "dist-packages" not in name
+            and not name.startswith("<")
+        ):
             return f"{name}:{frame.f_lineno}"
         frame = frame.f_back
     return f"{nearest.f_code.co_filename}:{nearest.f_lineno}" if nearest else None
@@ -191,7 +223,9 @@ def _user_line(frame: FrameType | None) -> str | None:
 
 def _fetching(session: Session, original: Any) -> Any:
     telemetry_begins = session.fence.guard("telemetry", lambda fetcher: _look(session, fetcher))
-    telemetry_ends = session.fence.guard("telemetry", lambda batch: session.telemetry.ends(samples_in(batch)))
+    telemetry_ends = session.fence.guard(
+        "telemetry", lambda batch: session.telemetry.ends(samples_in(batch))
+    )
 
     @functools.wraps(original)
     def fetch(fetcher: Any, indices: Any) -> Any:
@@ -236,7 +270,9 @@ class _TimedCollate:
 
     def __init__(self, session: Session, collate: Any) -> None:
         self._session, self._collate = session, collate
-        self._add = session.fence.guard("telemetry", lambda *times: session.telemetry.collated(*times))
+        self._add = session.fence.guard(
+            "telemetry", lambda *times: session.telemetry.collated(*times)
+        )
 
     def __call__(self, samples: Any) -> Any:
         if not self._session.telemetry.looking:
@@ -248,7 +284,7 @@ class _TimedCollate:
 
 
 def _time_chain(session: Session, compose: type, method: str) -> None:
-    """Time each transform of a torchvision Compose, in every fourth call while a batch is looked at."""
+    """Time each transform of a torchvision Compose, every fourth call of a batch looked at."""
     original = getattr(compose, method)
     add = session.fence.guard("transforms", lambda *entry: session.telemetry.transformed(*entry))
     calls = [0]

@@ -30,14 +30,16 @@ class Patches:
         self._changes: list[Change] = []
 
     def replace(self, owner: Any, name: str, new: Any, *, reason: str) -> Any:
-        """Set `owner.name` to `new` and return what was there, raw, so a staticmethod comes back as one."""
-        raw = vars(owner).get(name, ABSENT)
+        """Set `owner.name` to `new` and return what it was."""
+        raw = vars(owner).get(name, ABSENT)  # raw, so a staticmethod comes back as one
         original = getattr(owner, name)
         setattr(owner, name, new)
 
         def undo() -> str | None:
             if vars(owner).get(name, ABSENT) is not new:
-                return f"{_named(owner)}.{name} was changed by somebody else meanwhile; theirs stays"
+                return (
+                    f"{_named(owner)}.{name} was changed by somebody else meanwhile; theirs stays"
+                )
             if raw is ABSENT:
                 delattr(owner, name)
             else:
@@ -55,7 +57,10 @@ class Patches:
         return [change.text for change in self._changes]
 
     def undo(self) -> list[str]:
-        """Undo everything, last first; return a sentence for each change that somebody patched over."""
+        """Undo everything, last first.
+
+        Return a sentence for each change that somebody patched over.
+        """
         remarks = []
         while self._changes:
             remark = self._changes.pop().undo()

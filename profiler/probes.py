@@ -1,7 +1,8 @@
 """Where the training is touched: each probe hands moments to the tracker, behind the fence.
 
-A probe is installed by a function of its own and says what it changes through `Patches`. What Dynamo could trace
-checks `torch.compiler.is_compiling()` first, which is a constant there, so that graphs stay as they are.
+A probe is installed by a function of its own and says what it changes through `Patches`. What
+Dynamo could trace checks `torch.compiler.is_compiling()` first, which is a constant there, so
+that graphs stay as they are.
 """
 
 from __future__ import annotations

@@ -1,15 +1,19 @@
 """The record of one training process: frames appended to a file that never grows beyond its bound.
 
-Written inside the training process and read by the launcher, hence the standard library alone. A file is a
-sequence of frames, each whole or worthless::
+Written inside the training process and read by the launcher, hence the standard library alone. A
+file is a sequence of frames, each whole or worthless::
 
-    magic "SPR1" | kind, 1 byte | length, uint32 | CRC-32 of kind and payload, uint32 | payload   (little endian)
+    magic "SPR1" | kind, 1 byte | length, uint32 | CRC-32 of kind and payload, uint32 | payload
+    (little endian)
 
-Kinds: ``F`` one fact, a JSON object with a ``"fact"`` key that names it; ``S`` a block of step rows, int64 each,
-`STEP_COLUMNS` wide. A reader that meets damage looks for the next magic and counts what it passed over.
+Kinds: ``F`` one fact, a JSON object with a ``"fact"`` key that names it; ``S`` a block of step
+rows, int64 each,
+`STEP_COLUMNS` wide. A reader that meets damage looks for the next magic and counts what it passed
+over.
 
-The bound: rows are written singly for the first `ROWS_PER_LEVEL` rows, then one row stands for the sum of 2
-steps, after as many rows again of 4, and so on, so that a million steps take about 170,000 rows (32 MiB).
+The bound: rows are written singly for the first `ROWS_PER_LEVEL` rows, then one row stands for
+the sum of 2 steps, after as many rows again of 4, and so on, so that a million steps take about
+170,000 rows (32 MiB).
 """
 
 from __future__ import annotations
@@ -29,7 +33,8 @@ MAX_PAYLOAD = 16 << 20  # a longer length is damage
 ROWS_PER_LEVEL = 32_768
 NOT_MEASURED = -1
 
-# One row a step. Times are ns of time.perf_counter_ns; the "clock" fact ties it to Unix time. Columns after
+# One row a step. Times are ns of time.perf_counter_ns; the "clock" fact ties it to Unix time.
+# Columns after
 # "count" are sums over the row's steps, but for "start" (of its first step).
 STEP_COLUMNS = (
     "start",
@@ -139,7 +144,10 @@ def _merge(total: list[int], row: Sequence[int]) -> list[int]:
 
 
 def frames(data: bytes) -> Iterator[tuple[bytes, bytes, int]]:
-    """Yield (kind, payload, bytes skipped before it); a last (b"", b"", skipped) counts a damaged end."""
+    """Yield (kind, payload, bytes skipped before it).
+
+    A last (b"", b"", skipped) counts a damaged end.
+    """
     position = skipped = 0
     while position < len(data):
         whole = _frame_at(data, position)

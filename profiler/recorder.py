@@ -39,7 +39,9 @@ class Recorder:
         try:
             self._writer = record.Writer(self.path("rank", ".rec"))
         except OSError:
-            self._dead = True  # training goes on unrecorded; the launcher finds no record and says so
+            self._dead = (
+                True  # training goes on unrecorded; the launcher finds no record and says so
+            )
             return
         self.fact("process", process)
 

@@ -1,8 +1,9 @@
 """What one run turned out to be: the facts that rules, remedies and reports may ask for.
 
-A `Run` is made from the record by `profiler.attribution` and never written by hand. Times are milliseconds
-per training step unless a name says otherwise; shares are fractions (0..1) of the step's wall time. `None`
-means *not measured*, and `not_measured` says why; an empty tuple means measured, and nothing was there.
+A `Run` is made from the record by `profiler.attribution` and never written by hand. Times are
+milliseconds per training step unless a name says otherwise; shares are fractions (0..1) of the
+step's wall time. `None` means *not measured*, and `not_measured` says why; an empty tuple means
+measured, and nothing was there.
 """
 
 from __future__ import annotations
@@ -97,12 +98,14 @@ class Loader(Fact):
 
 
 class Line(Fact):
-    """A source line where the training thread was seen while the device was idle (or busy, by `phase`)."""
+    """A source line where the training thread was seen during a phase."""
 
     where: str  # "train.py:41"
     function: str
     phase: str  # one of PHASES
-    kind: str  # "python", "waiting", "batches", "checkpoint", "evaluation", "logging", "launch", ...
+    kind: (
+        str  # "python", "waiting", "batches", "checkpoint", "evaluation", "logging", "launch", ...
+    )
     share: float  # of the step
     ms: float
     code: str | None = None  # the line's text, where it could be read
@@ -121,7 +124,9 @@ class Operator(Fact):
     """An operator or kernel, ranked by its own time."""
 
     name: str
-    kind: str  # matmul | convolution | attention | normalisation | elementwise | reduction | optimizer | copy | other
+    # matmul | convolution | attention | normalisation | elementwise | reduction | optimizer |
+    # copy | other
+    kind: str
     ms: float  # per step
     calls: float  # per step
 
@@ -266,7 +271,9 @@ class Environment(Fact):
     cuda: str | None = None
     torchvision: str | None = None
     threads: int | None = None  # intra-op
-    flags: dict[str, str] = msgspec.field(default_factory=dict)  # "tf32": "off", "OMP_NUM_THREADS": "2"
+    flags: dict[str, str] = msgspec.field(
+        default_factory=dict
+    )  # "tf32": "off", "OMP_NUM_THREADS": "2"
 
 
 class Optimizer(Fact):
@@ -333,7 +340,9 @@ class Run(Fact):
     startup_s: float | None = None  # from the command's start to the first step
     not_measured: list[NotMeasured] = msgspec.field(default_factory=list)
     changes: list[str] = msgspec.field(default_factory=list)  # live patches, "owner.name: reason"
-    notes: list[str] = msgspec.field(default_factory=list)  # damage, switched-off probes, one sentence each
+    notes: list[str] = msgspec.field(
+        default_factory=list
+    )  # damage, switched-off probes, one sentence each
 
     def share(self, phase: str) -> float | None:
         """Return the phase's share of the step, None where phases were not measured."""

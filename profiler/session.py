@@ -1,4 +1,7 @@
-"""One training process under measurement: from the import of torch to its end, or until it is let go."""
+"""One training process under measurement.
+
+From the import of torch to its end, or until it is let go.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,15 @@ from speedprof.profiler.windows import NEVER, Windows
 from speedprof.profiler.worker_telemetry import WorkerTelemetry
 
 DEVICE_WALL, DEVICE_WAIT = COLUMN["device_wall"], COLUMN["device_input_wait"]
-DRAWING = ("tqdm", "rich.progress", "rich.live", "alive_progress", "progressbar", "enlighten", "curses")
+DRAWING = (
+    "tqdm",
+    "rich.progress",
+    "rich.live",
+    "alive_progress",
+    "progressbar",
+    "enlighten",
+    "curses",
+)
 FACTS_EVERY_NS = 5_000_000_000  # how old cumulative facts may be in the record; doubles each time
 
 _current: Session | None = None
@@ -57,7 +68,9 @@ class Session:
         self._changes: list[str] = []
         self.at_end: list[Callable[[], object]] = []
         self.step_begins = self.fence.guard("step", lambda now: self.tracker.explicit_begins(now))
-        self.step_waited = self.fence.guard("step", lambda *times: self.tracker.explicit_waited(*times))
+        self.step_waited = self.fence.guard(
+            "step", lambda *times: self.tracker.explicit_waited(*times)
+        )
         self.step_ends = self.fence.guard("step", lambda now: self.tracker.explicit_ends(now))
         self._start()
 
@@ -77,7 +90,7 @@ class Session:
 
     def begin(self, waiting: dict[str, Callable[[ModuleType], None]]) -> None:
         """Install the probes and see to the end of the process."""
-        global _current  # noqa: PLW0603 - one session a process, found by speedprof.step()
+        global _current  # noqa: PLW0603
         _current = self
         probes.install(self, waiting)
         self._changes = self.patches.texts()
@@ -102,7 +115,9 @@ class Session:
             if multiprocessing.parent_process() is not None:
                 from multiprocessing.util import Finalize
 
-                Finalize(None, self.fence.guard("end", self.end), exitpriority=0)  # no atexit in such a child
+                Finalize(
+                    None, self.fence.guard("end", self.end), exitpriority=0
+                )  # no atexit in such a child
 
     def _at_boundary(self, now: int, cut: bool) -> int:
         boundary = self.windows.at_boundary(now, cut)
@@ -114,7 +129,10 @@ class Session:
         return boundary
 
     def stop_if_due(self) -> None:
-        """End the script where `--stop-after` says so; outside any fence, on the training thread."""
+        """End the script where `--stop-after` says so.
+
+        Outside any fence, on the training thread.
+        """
         if self.stopping and self.patches.texts():
             self.end(stopped=True)
             raise SystemExit(0)
@@ -151,7 +169,9 @@ class Session:
         """Undo every patch, finish the record."""
         if not self.patches.texts():
             return
-        self.thread = None  # probes that somebody wrapped meanwhile, and so stay, do nothing from now on
+        self.thread = (
+            None  # probes that somebody wrapped meanwhile, and so stay, do nothing from now on
+        )
         self.telemetry.due = NEVER
         self.windows.close()
         self.tracker.finish()
@@ -171,10 +191,12 @@ class Session:
         self.recorder.fact(
             "end",
             {
-                "steps": self.tracker.steps, "step_definition": self.tracker.definition,
-                "stopped": stopped, "at_perf_ns": time.perf_counter_ns(),
+                "steps": self.tracker.steps,
+                "step_definition": self.tracker.definition,
+                "stopped": stopped,
+                "at_perf_ns": time.perf_counter_ns(),
             },
-        )  # fmt: skip
+        )
         self.recorder.close()
 
     def _forked(self) -> None:

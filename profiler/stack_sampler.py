@@ -1,4 +1,4 @@
-"""Looks at the training thread's Python stack 200 times a second, while a window is open and no longer."""
+"""Looks at the training thread's Python stack 200 times a second while a window is open."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ class StackSampler:
     def tables(self) -> tuple[list[list[object]], list[list[int]]]:
         """Return (frames, stacks) for the window's header."""
         numbers: dict[Frame, int] = {}
-        stacks = [[numbers.setdefault(frame, len(numbers)) for frame in stack] for stack in self._stacks]
+        stacks = [
+            [numbers.setdefault(frame, len(numbers)) for frame in stack] for stack in self._stacks
+        ]
         return [_described(code, line) for code, line in numbers], stacks
 
     def _run(self) -> None:
@@ -49,7 +51,7 @@ class StackSampler:
         queue = _open_schedstat(self._native)
         cpu, queued = time.clock_gettime_ns(clock), _queued_ns(queue)
         while not self._stop.wait(INTERVAL_S):
-            frame = sys._current_frames().get(self._ident)  # noqa: SLF001 - the documented way
+            frame = sys._current_frames().get(self._ident)
             if frame is None:
                 break  # the thread has ended
             now, stack = time.perf_counter_ns(), _walk(frame)
@@ -57,7 +59,9 @@ class StackSampler:
             self._at.append(now)
             self._stack.append(self._stacks.setdefault(stack, len(self._stacks)))
             self._cpu.append(cpu_now - cpu)
-            self._queued.append(-1 if queued_now is None or queued is None else queued_now - queued)
+            self._queued.append(
+                -1 if queued_now is None or queued is None else queued_now - queued
+            )
             cpu, queued = cpu_now, queued_now
         if queue is not None:
             os.close(queue)
@@ -84,7 +88,7 @@ def _open_schedstat(native_id: int) -> int | None:
 
 
 def _queued_ns(descriptor: int | None) -> int | None:
-    """Return how long (ns) the thread was ready to run but had no core, from schedstat's second field."""
+    """Return how long (ns) the thread was ready but had no core: schedstat's second field."""
     if descriptor is None:
         return None
     fields = os.pread(descriptor, 128, 0).split()

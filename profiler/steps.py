@@ -1,17 +1,23 @@
 """Where a step begins and ends, for loops we did not write.
 
-A step is one optimizer update, from the moment its first batch is asked for to the moment the next step's is. Four
-kinds of moment tell: a batch is asked for, backward runs, an optimizer steps, a batch source runs dry. Knows no torch:
-the probes call it with times (ns of `time.perf_counter_ns`) and it hands finished rows to `emit`.
+A step is one optimizer update, from the moment its first batch is asked for to the moment the
+next step's is. Four kinds of moment tell: a batch is asked for, backward runs, an optimizer
+steps, a batch source runs dry. Knows no torch: the probes call it with times (ns of
+`time.perf_counter_ns`) and it hands finished rows to `emit`.
 
 Rules, in order:
 
-1. A batch asked for after an optimizer step ends the step. Until backward runs again that end is tentative: if what
-   followed was not training (a loader that ran dry, a validation loop), the time goes to the step before, as `evaluation` or
-   `between`, and the new step begins with the next request. So GANs, several loaders and accumulation are one step each.
-2. An optimizer that steps again with no batch asked for in between ends the step at the end of the optimizer step before:
+1. A batch asked for after an optimizer step ends the step. Until backward runs again that end is
+tentative: if what
+   followed was not training (a loader that ran dry, a validation loop), the time goes to the step
+   before, as `evaluation` or
+   `between`, and the new step begins with the next request. So GANs, several loaders and
+   accumulation are one step each.
+2. An optimizer that steps again with no batch asked for in between ends the step at the end of
+the optimizer step before:
    loops without a loader.
-3. Where no optimizer is ever seen (hand-written updates, a compiled optimizer), the end of backward stands for it.
+3. Where no optimizer is ever seen (hand-written updates, a compiled optimizer), the end of
+backward stands for it.
 4. `speedprof.step()` says it explicitly and overrides the rest.
 """
 
@@ -71,15 +77,22 @@ class Tracker:
         self.start = 0  # of the step in progress; 0: none yet
         self.steps = 0  # steps begun and finished
         self.definition = BY_OPTIMIZER
-        # called at each end of a step with (now, whether a step is cut there); may spend time, returns the time then
+        # called at each end of a step with (now, whether a step is cut there); may spend time,
+        # returns the time then
         self.at_boundary: Callable[[int, bool], int] = lambda now, _cut: now
-        self.log: list[tuple[int, int, int, int]] | None = None  # (probe, begin, end, detail) while a window is open
+        self.log: list[tuple[int, int, int, int]] | None = (
+            None  # (probe, begin, end, detail) while a window is open
+        )
         self._pending: list[int] | None = None  # the finished step whose end is tentative
         self._source: Source | None = None
         self._used: list[Source] = []
         self._stepped: set[int] = set()
-        self._mark: tuple[int, list[int]] | None = None  # end of the last optimizer step, and the row then
-        self._opened: list[tuple[int, int]] = []  # optimizer steps in progress: (begin, backward so far)
+        self._mark: tuple[int, list[int]] | None = (
+            None  # end of the last optimizer step, and the row then
+        )
+        self._opened: list[
+            tuple[int, int]
+        ] = []  # optimizer steps in progress: (begin, backward so far)
         self._backward_depth = 0
         self._updated_in_backward = False
         self._any_update = False
@@ -209,14 +222,20 @@ class Tracker:
             self.spent(PROBE["evaluation"], max(begin, self.start), now)
 
     def explicit_begins(self, now: int) -> None:
-        """The script says that its first step begins here; later steps begin where the one before ended."""
+        """The script says that its first step begins here.
+
+        Later steps begin where the one before ended.
+        """
         if not self.explicit:
             self.explicit, self.definition = True, BY_USER
             self._pending, now = None, self.at_boundary(now, False)
             self.start, self.row = now, self._fresh()
 
     def explicit_waited(self, begin: int, end: int, known: int) -> None:
-        """The script's own iterable took its time; `known` is what a loader's probe has counted of it."""
+        """The script's own iterable took its time.
+
+        `known` is what a loader's probe has counted of it.
+        """
         self.row[WAIT] += max(0, end - begin - known)
         self.row[BATCHES] = max(self.row[BATCHES], 1)
         if self.log is not None:
@@ -225,7 +244,12 @@ class Tracker:
     def explicit_ends(self, now: int) -> None:
         now = self.at_boundary(now, False)
         row = self.row
-        row[0], row[COUNT], row[WALL], row[CPU] = self.start, 1, now - self.start, self._cpu_since()
+        row[0], row[COUNT], row[WALL], row[CPU] = (
+            self.start,
+            1,
+            now - self.start,
+            self._cpu_since(),
+        )
         self._begin(now, self._fresh())
         self._emit(row)
 
@@ -254,7 +278,7 @@ class Tracker:
         self._mark = (now, list(row))
 
     def _strayed(self, source: Source) -> bool:
-        """Tell whether what came since the tentative end was no training, now that `source` is asked."""
+        """Tell whether no training came since the tentative end, now that `source` is asked."""
         before = self._source
         if before is None or before is source or self.row[BACKWARDS]:
             return False
@@ -321,7 +345,10 @@ class Tracker:
         return max(0, self._cpu - before)
 
     def _fold(self, now: int) -> None:
-        """Since the tentative end no training went on: give that time to the step before (rule 1)."""
+        """Since the tentative end no training went on.
+
+        Give that time to the step before (rule 1).
+        """
         source, row, span = self._source, self.row, now - self.start
         folded = self._pending
         if folded is not None and source is not None:

@@ -32,7 +32,9 @@ def _watch_backward(session: Session) -> None:
 
     compiling = torch.compiler.is_compiling
     begins = session.fence.guard("backward", lambda: _backward_begins(session))
-    ends = session.fence.guard("backward", lambda begin: session.tracker.backward_ends(begin, now()))
+    ends = session.fence.guard(
+        "backward", lambda begin: session.tracker.backward_ends(begin, now())
+    )
     original = torch.autograd.backward
 
     @functools.wraps(original)
@@ -62,10 +64,15 @@ def _backward_begins(session: Session) -> int | None:
 
 def _watch_optimizers(session: Session) -> None:
     import torch
-    from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+    from torch.optim.optimizer import (
+        register_optimizer_step_post_hook,
+        register_optimizer_step_pre_hook,
+    )
 
     compiling = torch.compiler.is_compiling
-    begins = session.fence.guard("optimizer", lambda optimizer: _optimizer_begins(session, optimizer))
+    begins = session.fence.guard(
+        "optimizer", lambda optimizer: _optimizer_begins(session, optimizer)
+    )
     ends = session.fence.guard("optimizer", lambda optimizer: _optimizer_ends(session, optimizer))
 
     def before(optimizer: Any, _arguments: Any, _keywords: Any) -> None:
@@ -82,7 +89,9 @@ def _watch_optimizers(session: Session) -> None:
         (register_optimizer_step_pre_hook(before), "before"),
         (register_optimizer_step_post_hook(after), "after"),
     ):
-        session.patches.hook(handle, "torch.optim.Optimizer.step", reason=f"see the moment {name} it")
+        session.patches.hook(
+            handle, "torch.optim.Optimizer.step", reason=f"see the moment {name} it"
+        )
 
 
 def _optimizer_begins(session: Session, optimizer: Any) -> None:
@@ -126,11 +135,13 @@ def _watch_scaler(session: Session) -> None:
         finally:
             ends(optimizer)
 
-    session.patches.replace(GradScaler, "step", step, reason="see steps that the scaler leaves out")
+    session.patches.replace(
+        GradScaler, "step", step, reason="see steps that the scaler leaves out"
+    )
 
 
 def _watch_evaluation(session: Session) -> None:
-    """See `model.eval()`; `Module.train` is patched only until it is called, since loops may call it every step."""
+    """See `model.eval()`, and `train()` only until it comes: loops may call that every step."""
     from torch.nn import Module
 
     temporary = Patches()
@@ -153,7 +164,7 @@ def _watch_evaluation(session: Session) -> None:
         original = Module.train
 
         @functools.wraps(original)
-        def train(module: Any, mode: bool = True) -> Any:  # noqa: FBT001, FBT002 - torch's signature
+        def train(module: Any, mode: bool = True) -> Any:
             if mode and get_ident() == session.thread:
                 ends()
             return original(module, mode)

@@ -1,22 +1,28 @@
-"""One traced window as columns in a file: written by the training process, reduced by the launcher.
+"""One traced window as columns in a file: written by the training, reduced by the launcher.
 
-The standard library alone, since it runs inside the training. Layout: magic, length of a JSON header, the
-header, then the columns that the header lists, int64 each, little endian, one after another. A file is written
-under a temporary name and renamed, so that a reader never sees half of one.
+The standard library alone, since it runs inside the training. Layout: magic, length of a JSON
+header, the header, then the columns that the header lists, int64 each, little endian, one after
+another. A file is written under a temporary name and renamed, so that a reader never sees half of
+one.
 
-Header keys: ``format``, ``host``, ``pid``, ``rank``, ``device`` ("cpu", "cuda"), ``index`` (of the window), ``first_step``
-(number of its first step, from 0), ``boundaries`` (perf_counter ns of the steps' boundaries, one more than steps),
-``clock`` (pairs [perf_counter ns, event ns], first and last of the window), ``thread`` (native id of the training thread),
-``names`` (event names), ``types`` (event types), ``probes`` (names of what the probes saw), ``stacks``
-(lists of frames, innermost first, as indices into ``frames``), ``frames`` ([file, line, function, is_generator]),
+Header keys: ``format``, ``host``, ``pid``, ``rank``, ``device`` ("cpu", "cuda"), ``index`` (of
+the window), ``first_step`` (number of its first step, from 0), ``boundaries`` (perf_counter ns of
+the steps' boundaries, one more than steps),
+``clock`` (pairs [perf_counter ns, event ns], first and last of the window), ``thread`` (native id
+of the training thread),
+``names`` (event names), ``types`` (event types), ``probes`` (names of what the probes saw),
+``stacks`` (lists of frames, innermost first, as indices into ``frames``), ``frames`` ([file,
+line, function, is_generator]),
 ``columns`` (list of [table, name, length]).
 
 Tables and their columns:
 
-``event``   name, type, start, duration (event ns), thread (native id, or -1), device (-1: the CPU), stream,
+``event``   name, type, start, duration (event ns), thread (native id, or -1), device (-1: the
+CPU), stream,
             correlation, linked (id of the launch or parent), bytes, is_async
 ``probe``   what (index into probes), start, end (perf_counter ns), detail (loader number, or -1)
-``sample``  at (perf_counter ns), stack (index into stacks), cpu (ns of CPU time of the training thread since the
+``sample``  at (perf_counter ns), stack (index into stacks), cpu (ns of CPU time of the training
+thread since the
             sample before), queued (ns that it was ready to run but had no core, or -1)
 """
 
@@ -31,14 +37,34 @@ MAGIC = b"SPW1"
 FORMAT = 1
 PREFIX = struct.Struct("<4sI")
 EVENT_COLUMNS = (
-    "name", "type", "start", "duration", "thread", "device", "stream", "correlation", "linked", "bytes", "is_async",
-)  # fmt: skip
+    "name",
+    "type",
+    "start",
+    "duration",
+    "thread",
+    "device",
+    "stream",
+    "correlation",
+    "linked",
+    "bytes",
+    "is_async",
+)
 PROBE_COLUMNS = ("what", "start", "end", "detail")
 SAMPLE_COLUMNS = ("at", "stack", "cpu", "queued")
 PROBES = (
-    "input_wait", "input_start", "backward", "optimizer", "zero_grad", "collective", "synchronise", "copy",
-    "checkpoint", "evaluation", "garbage", "between",
-)  # fmt: skip
+    "input_wait",
+    "input_start",
+    "backward",
+    "optimizer",
+    "zero_grad",
+    "collective",
+    "synchronise",
+    "copy",
+    "checkpoint",
+    "evaluation",
+    "garbage",
+    "between",
+)
 # event types that readers rely on; others pass through
 CPU_OP, ANNOTATION, KERNEL = "cpu_op", "user_annotation", "kernel"
 COPY, MEMSET, RUNTIME, DRIVER = "gpu_memcpy", "gpu_memset", "cuda_runtime", "cuda_driver"
@@ -48,7 +74,9 @@ Columns = dict[str, dict[str, "array[int]"]]
 
 def write(path: str, header: dict[str, object], tables: Columns) -> None:
     """Write a window whole, or raise OSError."""
-    listed = [[t, name, len(column)] for t, columns in tables.items() for name, column in columns.items()]
+    listed = [
+        [t, name, len(column)] for t, columns in tables.items() for name, column in columns.items()
+    ]
     text = json.dumps({**header, "format": FORMAT, "columns": listed}, default=repr)
     encoded = text.encode("utf-8", "surrogateescape")
     with open(path + ".part", "wb") as file:

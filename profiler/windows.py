@@ -16,7 +16,8 @@ from speedprof.profiler.steps import FLAGS, WALL, Tracker
 
 STEPS = 4  # of a window
 MOST = 8  # windows of a run
-FIRST_GAP = 8  # untraced steps after the first window; doubles each time, so that long runs are seen late too
+# untraced steps after the first window; doubles each time, so that long runs are seen late too
+FIRST_GAP = 8
 NEVER = 1 << 62
 MANY_EVENTS = 200_000  # a window that held so many is followed by windows of one step
 
@@ -42,8 +43,9 @@ class Windows:
     def at_boundary(self, now: int, cut: bool) -> int:
         """Open or close a window if it is time; return where the boundary is.
 
-        `cut`: the step ended in the past and the next one is under way. The time that opening takes goes to the step
-        before the window, that of closing to the step after it; both are marked as disturbed.
+        `cut`: the step ended in the past and the next one is under way. The time that opening
+        takes goes to the step before the window, that of closing to the step after it; both are
+        marked as disturbed.
         """
         tracker = self._tracker
         finished = tracker.steps + (0 if cut else 1)
@@ -71,7 +73,10 @@ class Windows:
             self._write(window)
 
     def close(self) -> None:
-        """End the open window, if there is one; its file is written once its last step is known."""
+        """End the open window, if there is one.
+
+        Its file is written once its last step is known.
+        """
         window, self._open = self._open, None
         if window is None:
             return
@@ -153,7 +158,12 @@ class Windows:
         steps = len(window.boundaries)
         self._recorder.fact(
             "window",
-            {"index": window.index, "first_step": window.first_step, "steps": steps, "file": os.path.basename(path)},
+            {
+                "index": window.index,
+                "first_step": window.first_step,
+                "steps": steps,
+                "file": os.path.basename(path),
+            },
         )
 
 
@@ -183,8 +193,8 @@ class _Window:
         cuda = torch.cuda.is_initialized()
         self._device = "cuda" if cuda else "cpu"
         self._profile: Any = profiler.profile(use_kineto=True, use_device="cuda" if cuda else None)
-        self._profile._prepare_trace()  # noqa: SLF001 - as torch.profiler.profile does
-        self._profile._start_trace()  # noqa: SLF001
+        self._profile._prepare_trace()
+        self._profile._start_trace()
         self._tick()
         self._sampler.start()
         self.began = time.perf_counter_ns()
@@ -198,7 +208,7 @@ class _Window:
         self._tick()
         if self._device == "cuda":
             torch.cuda.synchronize()
-        result = torch.autograd._disable_profiler()  # noqa: SLF001 - __exit__ would also build Python events
+        result = torch.autograd._disable_profiler()
         getattr(profiler, "_run_on_profiler_stop", lambda: None)()
         self._profile.enabled = False
         self._copy(result.events())
@@ -229,11 +239,18 @@ class _Window:
             kind = event.activity_type() if typed else _guess_type(event, name, on_device)
             resource = event.device_resource_id()
             row = (
-                names.setdefault(name, len(names)), types.setdefault(kind, len(types)), start, event.duration_ns(),
-                -1 if on_device else resource, event.device_index() if on_device else -1,
-                resource if on_device else -1, event.correlation_id(), event.linked_correlation_id(),
-                event.nbytes(), int(event.is_async()),
-            )  # fmt: skip
+                names.setdefault(name, len(names)),
+                types.setdefault(kind, len(types)),
+                start,
+                event.duration_ns(),
+                -1 if on_device else resource,
+                event.device_index() if on_device else -1,
+                resource if on_device else -1,
+                event.correlation_id(),
+                event.linked_correlation_id(),
+                event.nbytes(),
+                int(event.is_async()),
+            )
             for column, value in zip(columns, row, strict=True):
                 column.append(value)
         self.events = len(columns[0])
@@ -247,16 +264,27 @@ class _Window:
         frames, stacks = self._sampler.tables()
         self.boundaries.sort()
         return {
-            "host": os.uname().nodename, "pid": os.getpid(), "device": self._device, "index": self.index,
-            "first_step": self.first_step, "clock": self._clock, "thread": self._thread.native_id,
+            "host": os.uname().nodename,
+            "pid": os.getpid(),
+            "device": self._device,
+            "index": self.index,
+            "first_step": self.first_step,
+            "clock": self._clock,
+            "thread": self._thread.native_id,
             "boundaries": [self.boundaries[0][0], *(end for _, end in self.boundaries)],
-            "names": list(self._names), "types": list(self._types), "probes": list(window_file.PROBES),
-            "frames": frames, "stacks": stacks,
-        }  # fmt: skip
+            "names": list(self._names),
+            "types": list(self._types),
+            "probes": list(window_file.PROBES),
+            "frames": frames,
+            "stacks": stacks,
+        }
 
     def tables(self) -> window_file.Columns:
         log = list(zip(*self.log, strict=True)) or [()] * len(window_file.PROBE_COLUMNS)
-        probes = {name: array("q", values) for name, values in zip(window_file.PROBE_COLUMNS, log, strict=True)}
+        probes = {
+            name: array("q", values)
+            for name, values in zip(window_file.PROBE_COLUMNS, log, strict=True)
+        }
         return {"event": self._columns, "probe": probes, "sample": self._samples}
 
 

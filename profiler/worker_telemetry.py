@@ -1,7 +1,8 @@
-"""What a batch costs where it is made: wall and CPU time of `__getitem__`, of `collate`, of each transform.
+"""What a batch costs where it is made: `__getitem__`, `collate`, each transform.
 
-Runs in loader workers, and in the training thread of loaders without workers. Only some batches are looked at (one
-every `EVERY_NS`), so that a loop of 1 ms steps does not feel it; every number is per batch looked at.
+Runs in loader workers, and in the training thread of loaders without workers. Only some batches
+are looked at (one every `EVERY_NS`), so that a loop of 1 ms steps does not feel it; every number
+is per batch looked at.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ LOADER_VARIABLE = "SPEEDPROF_LOADER"  # tells a worker which loader it works for
 
 
 class WorkerTelemetry:
-    """Sums the costs of batches in this process and appends them to `worker-<host>-<pid>.jsonl`."""
+    """Sums the costs of batches and appends them to `worker-<host>-<pid>.jsonl`."""
 
     def __init__(self, folder: str) -> None:
         self._path = os.path.join(folder, f"worker-{os.uname().nodename}-{os.getpid()}.jsonl")
@@ -35,7 +36,10 @@ class WorkerTelemetry:
         self.watch_end = True  # workers end without atexit
 
     def begins(self, loader: int, worker: int) -> bool:
-        """A batch is about to be made, and it is time to look at one; return whether it is looked at."""
+        """A batch is about to be made, and it is time to look at one.
+
+        Return whether it is looked at.
+        """
         if self.looking:
             return False
         self._loader, self._worker = loader, worker
@@ -79,11 +83,18 @@ class WorkerTelemetry:
         self.looking = False
 
     def flush(self) -> None:
-        """Append what was summed since the last time; a full disk ends the telemetry, not the worker."""
+        """Append what was summed since the last time.
+
+        A full disk ends the telemetry, not the worker.
+        """
         sums, self._sums = self._sums, {}
         self._flushed = time.perf_counter_ns()
         at = round(time.time(), 3)
-        lines = [json.dumps({"loader": n, "worker": self._worker, **s, "at": at}) for n, s in sums.items() if s["batches"]]
+        lines = [
+            json.dumps({"loader": n, "worker": self._worker, **s, "at": at})
+            for n, s in sums.items()
+            if s["batches"]
+        ]
         if not lines:
             return
         self._lines += len(lines)
@@ -91,20 +102,32 @@ class WorkerTelemetry:
             self._lines, self._interval = 0, self._interval * 2
         try:
             if self._descriptor < 0:
-                self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+                self._descriptor = os.open(
+                    self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644
+                )
             os.write(self._descriptor, ("\n".join(lines) + "\n").encode())
         except OSError:
             self._interval = 1 << 62
 
     def _sum(self) -> dict[str, Any]:
         empty = dict.fromkeys(
-            ("batches", "samples", "getitem_ns", "getitem_cpu_ns", "collate_ns", "collate_cpu_ns", "queued_ns",
-             "read_bytes", "disk_bytes"), 0,
-        )  # fmt: skip
+            (
+                "batches",
+                "samples",
+                "getitem_ns",
+                "getitem_cpu_ns",
+                "collate_ns",
+                "collate_cpu_ns",
+                "queued_ns",
+                "read_bytes",
+                "disk_bytes",
+            ),
+            0,
+        )
         return self._sums.setdefault(self._loader, {**empty, "transforms": {}})
 
     def _reading(self) -> tuple[int, ...]:
-        """Return (wall, CPU, queued) in ns and (asked of the file system, of the device) in bytes, of this thread."""
+        """Return wall, CPU, queued (ns), bytes read, bytes from the device, of this thread."""
         if self._schedstat < 0:
             self._schedstat, self._io = _opened("schedstat"), _opened("io")
         queued = int(os.pread(self._schedstat, 128, 0).split()[1]) if self._schedstat >= 0 else 0

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
-
 from speedprof.profiler import record
 from speedprof.profiler.record import COLUMN, STEP_COLUMNS
 
@@ -59,7 +58,9 @@ def test_a_sum_of_rows_is_measured_only_where_each_of_them_was() -> None:
     cut=st.integers(min_value=0, max_value=400),
     garbage=st.binary(max_size=20),
 )
-def test_damage_costs_only_what_it_touched(payloads: list[bytes], cut: int, garbage: bytes) -> None:
+def test_damage_costs_only_what_it_touched(
+    payloads: list[bytes], cut: int, garbage: bytes
+) -> None:
     frames = [record.frame(record.FACT, payload) for payload in payloads]
     whole = b"".join(frames)
     cut = min(cut, len(whole))

@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from speedprof.profiler.record import COLUMN
 from speedprof.profiler.steps import BY_BACKWARD, BY_LOADER, BY_OPTIMIZER, BY_USER, Source, Tracker
 
@@ -15,7 +14,10 @@ MS = 1_000_000
 
 
 class Loop:
-    """Plays a training loop against a tracker on a clock of its own; every act says how long it takes (ms)."""
+    """Plays a training loop against a tracker on a clock of its own.
+
+    Every act says how long it takes (ms).
+    """
 
     def __init__(self) -> None:
         self.now = 1_000 * MS
@@ -33,7 +35,9 @@ class Loop:
         self.tracker.iterated(begin, self.now, source)
         return source
 
-    def batch(self, source: Source, ms: float = 1, *, watched: bool = True, samples: int = 8) -> None:
+    def batch(
+        self, source: Source, ms: float = 1, *, watched: bool = True, samples: int = 8
+    ) -> None:
         begin = self.now
         self.tracker.asked(begin, source)
         self.wait(ms)
@@ -52,7 +56,9 @@ class Loop:
         self.wait(ms)
         self.tracker.backward_ends(begin, self.now)
 
-    def update(self, ms: float = 1, optimizer: int = 1, inside: Callable[[], None] = lambda: None) -> None:
+    def update(
+        self, ms: float = 1, optimizer: int = 1, inside: Callable[[], None] = lambda: None
+    ) -> None:
         self.tracker.optimizer_begins(self.now, optimizer)
         inside()
         self.wait(ms)
@@ -276,35 +282,46 @@ def test_marked_steps_override_what_we_would_guess(loop: Loop) -> None:
 
 
 acts = st.lists(
-    st.sampled_from(["batch", "other batch", "dry", "iterate", "backward", "update", "other update", "work"]),
+    st.sampled_from(
+        ["batch", "other batch", "dry", "iterate", "backward", "update", "other update", "work"]
+    ),
     max_size=60,
 )
 
 
+def play(loop: Loop, sources: list[Source], act: str) -> None:
+    match act:
+        case "batch":
+            loop.batch(sources[0], 2)
+        case "other batch":
+            loop.batch(sources[1], 3, watched=False)
+        case "dry":
+            loop.dry(sources[1])
+        case "iterate":
+            sources[1] = loop.iterate(1, loader=1)
+        case "backward":
+            loop.backward()
+        case "update":
+            loop.update(optimizer=1)
+        case "other update":
+            loop.update(optimizer=2)
+        case _:
+            loop.wait(1)
+
+
 @given(acts)
-def test_whatever_a_loop_does_steps_never_overlap_and_columns_stay_within_them(chosen: list[str]) -> None:
+def test_whatever_a_loop_does_steps_never_overlap_and_columns_stay_within_them(
+    chosen: list[str],
+) -> None:
     loop = Loop()
     sources = [loop.iterate(loader=0), loop.iterate(loader=1)]
     for act in chosen:
-        match act:
-            case "batch":
-                loop.batch(sources[0], 2)
-            case "other batch":
-                loop.batch(sources[1], 3, watched=False)
-            case "dry":
-                loop.dry(sources[1])
-            case "iterate":
-                sources[1] = loop.iterate(1, loader=1)
-            case "backward":
-                loop.backward()
-            case "update":
-                loop.update(optimizer=1)
-            case "other update":
-                loop.update(optimizer=2)
-            case _:
-                loop.wait(1)
+        play(loop, sources, act)
     loop.tracker.finish()
-    parts = [COLUMN[name] for name in ("input_wait", "input_start", "backward", "optimizer", "evaluation", "between")]
+    parts = [
+        COLUMN[name]
+        for name in ("input_wait", "input_start", "backward", "optimizer", "evaluation", "between")
+    ]
     for before, after in zip(loop.rows, loop.rows[1:], strict=False):
         assert before[0] + before[COLUMN["wall"]] <= after[0]
     for row in loop.rows:

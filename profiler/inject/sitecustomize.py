@@ -1,7 +1,8 @@
-"""Start speedprof in a Python process that somebody else began: wait for torch, then arm the probes.
+"""Start speedprof in a Python process of somebody else's: wait for torch, then arm.
 
-Python imports this file by itself because `speedprof run` puts its folder first on PYTHONPATH. It takes itself off
-the path, lets the user's own sitecustomize run, and costs a process without torch a few hundred microseconds.
+Python imports this file by itself because `speedprof run` puts its folder first on PYTHONPATH. It
+takes itself off the path, lets the user's own sitecustomize run, and costs a process without
+torch a few hundred microseconds.
 """
 
 import os
@@ -9,10 +10,12 @@ import sys
 
 
 class _Watch:
-    """A finder that finds nothing itself, and calls back once a module that is waited for has been executed."""
+    """A finder that finds nothing itself and calls back when an awaited module was executed."""
 
     def __init__(self, package):
-        self._package = package  # the folder of this speedprof; the process may have none of its own
+        self._package = (
+            package  # the folder of this speedprof; the process may have none of its own
+        )
         self.waiting = {"torch": self._arm}
 
     def find_spec(self, name, path=None, target=None):
@@ -31,7 +34,9 @@ class _Watch:
         from importlib.util import spec_from_file_location
 
         start = os.path.join(self._package, "__init__.py")
-        return spec_from_file_location("speedprof", start, submodule_search_locations=[self._package])
+        return spec_from_file_location(
+            "speedprof", start, submodule_search_locations=[self._package]
+        )
 
     def _call_back(self, name, spec):
         loader = spec.loader
@@ -59,8 +64,12 @@ def _report_in(folder):
 
     arguments = ",".join(_quoted(argument) for argument in sys.orig_argv[:8])
     line = '{"pid":%d,"parent":%d,"host":%s,"argv":[%s],"at":%.3f}\n' % (
-        os.getpid(), os.getppid(), _quoted(os.uname().nodename), arguments, time.time(),
-    )  # fmt: skip
+        os.getpid(),
+        os.getppid(),
+        _quoted(os.uname().nodename),
+        arguments,
+        time.time(),
+    )
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
     descriptor = os.open(os.path.join(folder, "processes.jsonl"), flags, 0o644)
     os.write(descriptor, line.encode())
@@ -88,10 +97,13 @@ def _begin():
 
 
 def _let_the_users_run():
-    """Import the sitecustomize that ours hides, if there is one; its errors are shown as Python shows them."""
+    """Import the sitecustomize that ours hides, if there is one.
+
+    Its errors are shown as Python shows them.
+    """
     ours = sys.modules.pop("sitecustomize", None)
     try:
-        import sitecustomize  # noqa: F401 - the user's
+        import sitecustomize  # noqa: F401
     except ImportError as missing:
         if missing.name != "sitecustomize":
             raise
