@@ -20,7 +20,7 @@ class Fence:
         self._down: set[str] = set()
 
     def guard(self, probe: str, action: Callable[..., Any]) -> Callable[..., Any]:
-        """Return `action` as a function that raises no error of ours and, once failed, does nothing.
+        """Return `action` as a function that raises none of our errors and, failed, does nothing.
 
         SystemExit and KeyboardInterrupt pass: the first is how `--stop-after` ends a script, the
         second the user's.

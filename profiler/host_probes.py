@@ -102,16 +102,15 @@ class _Callback:
 
     def __init__(self, session: Session) -> None:
         self._begin = 0
-        self._thread = lambda: session.thread
-        self._add = lambda begin, end: session.tracker.spent(PROBE["garbage"], begin, end)
+        self._session = session
 
     def __call__(self, phase: str, _found: dict[str, int]) -> None:
-        if get_ident() != self._thread():
+        if get_ident() != self._session.thread:
             return
         if phase == "start":
             self._begin = now()
         elif self._begin:
-            self._add(self._begin, now())
+            self._session.tracker.spent(PROBE["garbage"], self._begin, now())
 
     def remove(self) -> None:
         if self in gc.callbacks:

@@ -29,6 +29,10 @@ class Recorder:
     def opened(self) -> bool:
         return self._writer is not None
 
+    def beside(self, name: str) -> str:
+        """Return the path of a file of the run that all its processes share."""
+        return os.path.join(self._folder, name)
+
     def path(self, kind: str, ending: str) -> str:
         return os.path.join(self._folder, f"{kind}-{self.stem}{ending}")
 

@@ -17,7 +17,7 @@ class Fact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Fals
     """A frozen value that goes to JSON and back."""
 
 
-class Phase(Fact):
+class Phase(Fact, frozen=True, kw_only=True):
     """One exclusive part of the step; the six of them add up to its wall time."""
 
     share: float
@@ -26,12 +26,12 @@ class Phase(Fact):
     ms: float  # share x mean step
 
 
-class NotMeasured(Fact):
+class NotMeasured(Fact, frozen=True, kw_only=True):
     what: str
     why: str
 
 
-class StepTimes(Fact):
+class StepTimes(Fact, frozen=True, kw_only=True):
     """Wall time of untraced steps after warm-up."""
 
     count: int  # steps that the statistics rest on
@@ -44,7 +44,7 @@ class StepTimes(Fact):
     high_ms: float | None = None
 
 
-class StepSeries(Fact):
+class StepSeries(Fact, frozen=True, kw_only=True):
     """Steps over time, thinned to at most 2,000 points for a picture; lists of equal length."""
 
     start_s: list[float]  # since the first step
@@ -54,7 +54,7 @@ class StepSeries(Fact):
     traced: list[bool]
 
 
-class Transform(Fact):
+class Transform(Fact, frozen=True, kw_only=True):
     """One step of a transform chain, as timed where it ran."""
 
     name: str
@@ -62,7 +62,7 @@ class Transform(Fact):
     calls: int
 
 
-class Loader(Fact):
+class Loader(Fact, frozen=True, kw_only=True):
     """One DataLoader: how it was built, and what its workers (or the main thread) spent on it."""
 
     number: int
@@ -97,7 +97,7 @@ class Loader(Fact):
     transforms: list[Transform] = msgspec.field(default_factory=list)
 
 
-class Line(Fact):
+class Line(Fact, frozen=True, kw_only=True):
     """A source line where the training thread was seen during a phase."""
 
     where: str  # "train.py:41"
@@ -111,7 +111,7 @@ class Line(Fact):
     code: str | None = None  # the line's text, where it could be read
 
 
-class SyncCall(Fact):
+class SyncCall(Fact, frozen=True, kw_only=True):
     """A call that makes the host wait for the device."""
 
     what: str  # "Tensor.item"
@@ -120,7 +120,7 @@ class SyncCall(Fact):
     ms_per_step: float
 
 
-class Operator(Fact):
+class Operator(Fact, frozen=True, kw_only=True):
     """An operator or kernel, ranked by its own time."""
 
     name: str
@@ -131,7 +131,7 @@ class Operator(Fact):
     calls: float  # per step
 
 
-class Compute(Fact):
+class Compute(Fact, frozen=True, kw_only=True):
     """The inside of the compute phase, per step."""
 
     forward_ms: float | None = None
@@ -143,7 +143,7 @@ class Compute(Fact):
     bound: str | None = None  # "arithmetic" | "memory_bandwidth" | None = cannot tell
 
 
-class Communication(Fact):
+class Communication(Fact, frozen=True, kw_only=True):
     """The inside of the communication phase, per step."""
 
     total_ms: float  # union of collectives, overlapped or not
@@ -157,7 +157,7 @@ class Communication(Fact):
     bytes: float | None = None  # per step
 
 
-class Host(Fact):
+class Host(Fact, frozen=True, kw_only=True):
     """The inside of the host phase, per step; the four add up to it."""
 
     launch_ms: float
@@ -166,7 +166,7 @@ class Host(Fact):
     synchronisation_ms: float
 
 
-class Outside(Fact):
+class Outside(Fact, frozen=True, kw_only=True):
     """Between steps: what the training thread did, per step; the four add up to the phase."""
 
     checkpoint_ms: float
@@ -175,7 +175,7 @@ class Outside(Fact):
     other_ms: float
 
 
-class Copies(Fact):
+class Copies(Fact, frozen=True, kw_only=True):
     """Host-to-device copies, per step."""
 
     pageable_ms: float | None = None
@@ -185,7 +185,7 @@ class Copies(Fact):
     gb_per_s: float | None = None
 
 
-class Bar(Fact):
+class Bar(Fact, frozen=True, kw_only=True):
     """An interval of one lane of the timeline."""
 
     start_ms: float  # since the step's start
@@ -194,12 +194,12 @@ class Bar(Fact):
     label: str
 
 
-class Lane(Fact):
+class Lane(Fact, frozen=True, kw_only=True):
     name: str  # "main thread", "GPU stream 7", "gloo", "exposed"
     bars: list[Bar]
 
 
-class Timeline(Fact):
+class Timeline(Fact, frozen=True, kw_only=True):
     """One representative traced step."""
 
     rank: int
@@ -208,7 +208,7 @@ class Timeline(Fact):
     lanes: list[Lane]
 
 
-class Rank(Fact):
+class Rank(Fact, frozen=True, kw_only=True):
     """One training process."""
 
     rank: int
@@ -223,7 +223,7 @@ class Rank(Fact):
     device_memory_bytes: int | None = None
 
 
-class Sample(Fact):
+class Sample(Fact, frozen=True, kw_only=True):
     """One look at the machine by the launcher's sampler; None where it cannot be seen."""
 
     at_s: float  # since the run began
@@ -238,7 +238,7 @@ class Sample(Fact):
     gpus: list[GpuSample] = msgspec.field(default_factory=list)
 
 
-class GpuSample(Fact):
+class GpuSample(Fact, frozen=True, kw_only=True):
     index: int
     utilisation: float | None = None
     memory_bytes: int | None = None
@@ -249,7 +249,7 @@ class GpuSample(Fact):
     throttled: str | None = None
 
 
-class Machine(Fact):
+class Machine(Fact, frozen=True, kw_only=True):
     """One node and how busy it was."""
 
     node: str
@@ -263,7 +263,7 @@ class Machine(Fact):
     start_limit: str | None = None  # a cgroup limit worth naming
 
 
-class Environment(Fact):
+class Environment(Fact, frozen=True, kw_only=True):
     """Where the training ran: versions, flags and threads, as pairs for a table."""
 
     python: str | None = None
@@ -276,7 +276,7 @@ class Environment(Fact):
     )  # "tf32": "off", "OMP_NUM_THREADS": "2"
 
 
-class Optimizer(Fact):
+class Optimizer(Fact, frozen=True, kw_only=True):
     name: str  # "Adam"
     parameters: int | None = None  # tensors
     elements: int | None = None
@@ -285,7 +285,7 @@ class Optimizer(Fact):
     where: str | None = None
 
 
-class Model(Fact):
+class Model(Fact, frozen=True, kw_only=True):
     """The training module as first seen, where it could be found."""
 
     name: str
@@ -296,7 +296,7 @@ class Model(Fact):
     wrapped: str | None = None  # "DistributedDataParallel", "FullyShardedDataParallel"
 
 
-class Run(Fact):
+class Run(Fact, frozen=True, kw_only=True):
     """Everything known of one run."""
 
     folder: str

@@ -68,7 +68,7 @@ class StackSampler:
 
 
 def _walk(frame: FrameType | None) -> tuple[Frame, ...]:
-    stack = []
+    stack: list[Frame] = []
     while frame is not None and len(stack) < DEPTH:
         stack.append((frame.f_code, frame.f_lineno or 0))
         frame = frame.f_back

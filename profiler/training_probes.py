@@ -38,7 +38,7 @@ def _watch_backward(session: Session) -> None:
     original = torch.autograd.backward
 
     @functools.wraps(original)
-    def backward(*arguments: Any, **keywords: Any) -> None:
+    def backward(*arguments: Any, **keywords: Any) -> Any:
         if compiling():
             return original(*arguments, **keywords)
         begin = begins()

@@ -118,8 +118,8 @@ class Windows:
         self._next = NEVER
 
     def _enough(self) -> bool:
-        """Tell whether the launcher knows every phase well enough already."""
-        if os.path.exists(self._recorder.path("enough", "")):
+        """Tell whether the launcher knows every phase well enough already, on all ranks."""
+        if os.path.exists(self._recorder.beside("enough")):
             self.stop()
             return True
         return False

@@ -5,20 +5,26 @@ takes itself off the path, lets the user's own sitecustomize run, and costs a pr
 torch a few hundred microseconds.
 """
 
+from __future__ import annotations
+
 import os
 import sys
+
+TYPE_CHECKING = False  # as typing's, which would have to be imported
+if TYPE_CHECKING:
+    from typing import Any
 
 
 class _Watch:
     """A finder that finds nothing itself and calls back when an awaited module was executed."""
 
-    def __init__(self, package):
+    def __init__(self, package: str) -> None:
         self._package = (
             package  # the folder of this speedprof; the process may have none of its own
         )
-        self.waiting = {"torch": self._arm}
+        self.waiting: dict[str, Any] = {"torch": self._arm}
 
-    def find_spec(self, name, path=None, target=None):
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
         if name == "speedprof":
             return self._own()
         if name not in self.waiting:
@@ -30,7 +36,7 @@ class _Watch:
                 return spec
         return None
 
-    def _own(self):
+    def _own(self) -> Any:
         from importlib.util import spec_from_file_location
 
         start = os.path.join(self._package, "__init__.py")
@@ -38,20 +44,20 @@ class _Watch:
             "speedprof", start, submodule_search_locations=[self._package]
         )
 
-    def _call_back(self, name, spec):
+    def _call_back(self, name: str, spec: Any) -> None:
         loader = spec.loader
         if not hasattr(loader, "exec_module") or not hasattr(loader, "__dict__"):
             return
         execute = loader.exec_module
 
-        def exec_module(module):
+        def exec_module(module: Any) -> None:
             del loader.exec_module
             execute(module)
             self.waiting.pop(name)(module)
 
         loader.exec_module = exec_module
 
-    def _arm(self, _torch):
+    def _arm(self, _torch: Any) -> None:
         try:
             from speedprof.profiler import arming
         except (ImportError, OSError):
@@ -59,7 +65,7 @@ class _Watch:
         arming.arm(self.waiting)
 
 
-def _report_in(folder):
+def _report_in(folder: str) -> None:
     import time
 
     arguments = ",".join(_quoted(argument) for argument in sys.orig_argv[:8])
@@ -76,7 +82,7 @@ def _report_in(folder):
     os.close(descriptor)
 
 
-def _quoted(text):
+def _quoted(text: str) -> str:
     """Return text as a JSON string; importing json would cost more than the rest of this file."""
     units = text.encode("utf-16-be", "surrogatepass")
     codes = [units[i] << 8 | units[i + 1] for i in range(0, len(units), 2)]
@@ -84,7 +90,7 @@ def _quoted(text):
     return '"' + "".join(plain) + '"'
 
 
-def _begin():
+def _begin() -> None:
     here = os.path.dirname(os.path.abspath(__file__))
     sys.path[:] = [entry for entry in sys.path if entry != here]
     folder = os.environ.get("SPEEDPROF_RUN")
@@ -96,14 +102,14 @@ def _begin():
             pass  # the run folder is gone: the training goes on, the launcher says so
 
 
-def _let_the_users_run():
+def _let_the_users_run() -> None:
     """Import the sitecustomize that ours hides, if there is one.
 
     Its errors are shown as Python shows them.
     """
     ours = sys.modules.pop("sitecustomize", None)
     try:
-        import sitecustomize  # noqa: F401
+        import sitecustomize  # type: ignore[import-not-found]  # noqa: F401
     except ImportError as missing:
         if missing.name != "sitecustomize":
             raise
