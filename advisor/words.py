@@ -31,4 +31,10 @@ CAUSE_WORDS: dict[tuple[str, str | None], str] = {
     ("outside", "evaluation"): "evaluation",
     ("outside", "logging"): "logging",
     ("outside", "other"): "other work of the script",
+    ("data_loading", None): "what it waits for could not be told",
+    ("host_to_device", None): "what slows the copies down could not be told",
+    ("compute", None): "whether arithmetic or memory bandwidth limits it could not be told",
+    ("communication", None): "exchange and waiting could not be told apart",
+    ("host", None): "what the host does meanwhile could not be told",
+    ("outside", None): "what is done there could not be told",
 }

@@ -54,4 +54,4 @@ def _costliest(loader: Loader) -> str:
     if not loader.transforms or not loader.batch_size:
         return ""
     top = max(loader.transforms, key=lambda step: step.ms_per_sample)
-    return f" (most of it {top.name}, {number(top.ms_per_sample * loader.batch_size)} ms)"
+    return f" (of it {number(top.ms_per_sample * loader.batch_size)} ms in {top.name})"

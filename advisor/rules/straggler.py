@@ -37,11 +37,14 @@ def check(run: Run) -> Finding | None:
     cost = worth_naming(run, "communication", waiting)
     if communication is None or cost is None:
         return None
-    evidence = f"waiting for a late rank takes {cost.text} of each step; {_who(communication)}"
+    evidence = f"waiting for a late rank takes {cost.text} of each step; {who(communication)}"
     return finding(cost, NAME, "straggler", evidence=evidence)
 
 
-def _who(communication: Communication) -> str:
+def who(communication: Communication | None) -> str:
+    """Say which rank is late, how often and why, as far as that is known."""
+    if communication is None:
+        return "no one rank is known to be late"
     late, share = communication.late_rank, communication.late_rank_share
     if late is None or (share is not None and share < ONE_RANK):
         return "no one rank causes most of it"
