@@ -14,6 +14,7 @@ from speedprof.profiler.record import COLUMN
 WALL, DEVICE_WALL = COLUMN["wall"], COLUMN["device_wall"]
 DEVICE_WAIT = COLUMN["device_input_wait"]
 MOST_PENDING = 256  # steps the device may be behind before we stop waiting for its clock
+MOST_MARKS = 4_096
 DEVICE_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 
 
@@ -46,6 +47,9 @@ class DeviceClock:
             return None
         event = torch.cuda.Event(enable_timing=True)
         event.record()
+        if len(self._marks) > MOST_MARKS:  # no step has ended for long: this is not training
+            self._marks.clear()
+            self._waits.clear()
         self._marks[now] = event
         return event
 

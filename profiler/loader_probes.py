@@ -148,7 +148,9 @@ class _LoaderWatch:
         use.iterations += 1
         source = use.sources = Source(use.number)
         os.environ[LOADER_VARIABLE] = str(use.number)
-        session.tracker.asked(now(), source)
+        moment = now()
+        session.clock.mark(moment)
+        session.tracker.asked(moment, source)
         return source, use, now()
 
     def _pass_began(self, iterator: Any, entry: tuple[Source, LoaderUse, int] | None) -> None:

@@ -95,7 +95,10 @@ class Session:
         probes.install(self, waiting)
         self._changes = self.patches.texts()
         atexit.register(self.fence.guard("end", self.end))
-        os.register_at_fork(after_in_child=self.fence.guard("fork", self._forked))
+        os.register_at_fork(
+            before=self.fence.guard("fork", lambda: self.windows.before_fork()),
+            after_in_child=self.fence.guard("fork", self._forked),
+        )
 
     # -- moments
 

@@ -53,7 +53,7 @@ class Windows:
             self._open.passed += 1
             if self._open.passed >= self._open.needed:
                 self.close()
-                tracker.flags, tracker.once = 0, DISTURBED
+                tracker.once = DISTURBED
                 self._next = finished + self._gap
                 self._gap *= 2
             return now
@@ -80,7 +80,7 @@ class Windows:
         window, self._open = self._open, None
         if window is None:
             return
-        self._tracker.log = None
+        self._tracker.log, self._tracker.flags = None, 0
         self.busy = True
         try:
             window.end()
@@ -108,6 +108,11 @@ class Windows:
         if not self._others:
             self._others = True
             self._recorder.fact("no_window", {"why": "the script uses torch.profiler itself"})
+
+    def before_fork(self) -> None:
+        """End the open window: a child would go on recording for ever in what it inherits."""
+        if self._open is not None and self._open.own_thread():
+            self.close()
 
     def forget(self) -> None:
         """In a forked child, where no sampler thread runs."""
@@ -185,6 +190,10 @@ class _Window:
         self._device = "cpu"
         self._thread = threading.current_thread()
         self._sampler = StackSampler(self._thread)
+
+    def own_thread(self) -> bool:
+        """Tell whether the caller runs on the thread that opened the window."""
+        return threading.current_thread() is self._thread
 
     def begin(self) -> None:
         import torch
