@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable
 from types import ModuleType
 
@@ -22,7 +23,7 @@ def arm(waiting: Waiting) -> None:
     """
     folder = os.environ.get("SPEEDPROF_RUN")
     if folder:
-        Fence(lambda sentence: _complain(folder, sentence)).guard("arm", _arm)(folder, waiting)
+        Fence(lambda sentence: _tell(folder, failed=sentence)).guard("arm", _arm)(folder, waiting)
 
 
 def _arm(folder: str, waiting: Waiting) -> None:
@@ -36,9 +37,10 @@ def _arm(folder: str, waiting: Waiting) -> None:
         windows=given.get("windows", True),
     )
     Session(folder, options).begin(waiting)
+    _tell(folder, torch=sys.modules["torch"].__version__)  # without a step, all that the launcher has to go by
 
 
-def _complain(folder: str, sentence: str) -> None:
-    line = json.dumps({"pid": os.getpid(), "host": os.uname().nodename, "failed": sentence}) + "\n"
+def _tell(folder: str, **what: str) -> None:
+    line = json.dumps({"pid": os.getpid(), "host": os.uname().nodename, **what}, default=str) + "\n"
     with open(os.path.join(folder, "processes.jsonl"), "a", encoding="utf-8") as file:
         file.write(line)
