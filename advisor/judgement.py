@@ -15,9 +15,9 @@ from speedprof.advisor.words import CAUSE_WORDS, PHASE_WORDS
 from speedprof.profiler.run import PHASES, Phase, Run
 
 # Computing is what the step is for: it is the verdict only where it leaves no room for anything
-# else. With 70 % the stalls together hold less than 1.43x, spread over causes that are each below
-# 20 %. TraceML asks for 90 %, which calls most healthy steps unexplained.
-COMPUTE_DOMINATES = 0.70
+# else. With three quarters, all stalls together hold less than 1.33x. TraceML asks for 90 %, which
+# leaves most healthy steps without a word.
+COMPUTE_DOMINATES = 0.75
 # A cause is named for a whole phase where it explains at least this part of it.
 CAUSE_EXPLAINS = 0.4
 

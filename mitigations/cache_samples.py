@@ -63,11 +63,11 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
     if need > MEMORY_SHARE * free:
         return Misfit(reason=f"about {size(need)} would be kept, and {size(free)} are free")
     if part < WORTH:
-        return Misfit(reason=f"only {percent(part)} of making a sample comes before a random step")
+        return Misfit(reason=f"only {percent(part)} of making a sample is the same each time")
     return Fit(
         reason=(
             f"{loader.length:,} samples need about {size(need)} of {size(free)} free, and "
-            f"{percent(part)} of making one comes before anything random"
+            f"{percent(part)} of making one is the same each time"
         ),
         gain=removing(
             finding.low * part,
@@ -101,14 +101,15 @@ def random_steps(loader: Loader) -> list[str]:
 
 
 def cacheable(loader: Loader) -> float | None:
-    """Return the part of making a sample before its first random transform, 0..1."""
+    """Return the part of making a sample that is surely the same each time, 0..1.
+
+    With a random transform in the chain only reading and decoding are: what follows it is random.
+    """
     wall = production_ms(loader)
     if not wall:
         return None
-    after, random = 0.0, False
-    for step in loader.transforms:
-        random = random or step.name.startswith(RANDOM)
-        after += step.ms_per_sample * (loader.batch_size or 1) if random else 0.0
+    chain = sum(step.ms_per_sample for step in loader.transforms) * (loader.batch_size or 1)
+    after = chain if random_steps(loader) else 0.0
     collate = loader.collate_ms or 0.0
     return min(max(1.0 - (after + collate) / wall, 0.0), 1.0)
 

@@ -6,6 +6,7 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from speedprof.advisor.loading import workers_busy
 from speedprof.mitigations import (
     balanced_ranks,
     bf16_autocast,
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
 
 WORTH = 1.03  # a predicted 3 % is TraceML's "moderate" change and about the noise of repeated runs
 MOST_ADVICE = 8
+WORKERS_NEVER_IDLE = 0.8  # of the time busy; the rest is the refill after each evaluation
+BESIDE_LOADING = ("host_to_device", "communication", "host")
 
 CATALOGUE: tuple[Mitigation, ...] = tuple(
     module.MITIGATION
@@ -132,7 +135,7 @@ def treats(mitigation: Mitigation, finding: Finding) -> bool:
 def _fits(run: Run, judgement: Judgement) -> list[Advice]:
     found = []
     for finding in judgement.findings:
-        if _hidden(judgement, finding):
+        if _hidden(run, judgement, finding):
             continue
         for mitigation in CATALOGUE:
             fit = mitigation.assess(run, finding) if treats(mitigation, finding) else None
@@ -141,14 +144,20 @@ def _fits(run: Run, judgement: Judgement) -> list[Advice]:
     return found
 
 
-def _hidden(judgement: Judgement, finding: Finding) -> bool:
+def _hidden(run: Run, judgement: Judgement, finding: Finding) -> bool:
     """Tell whether the loader would eat the gain: no computing is saved while batches are late.
 
-    MosaicML: progressive resizing, worth 4x, gave 1.10x where the loader was the limit.
+    MosaicML: progressive resizing, worth 4x, gave 1.10x where the loader was the limit. Behind
+    workers that are never idle, the step is as long as they take, whatever else gets faster.
     """
     verdict = judgement.verdict.finding
-    late = verdict is not None and verdict.phase == "data_loading"
-    return late and (finding.phase == "compute" or finding.cause == "launch")
+    if verdict is None or verdict.phase != "data_loading":
+        return False
+    if finding.phase == "compute" or finding.cause == "launch":
+        return True
+    loader = run.training_loader()
+    busy = workers_busy(run, loader) if loader else None
+    return busy is not None and busy >= WORKERS_NEVER_IDLE and finding.phase in BESIDE_LOADING
 
 
 def _rank(advice: Advice) -> tuple[float, int, int]:

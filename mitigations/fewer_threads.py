@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from speedprof.advisor.shares import number, plenty
+from speedprof.advisor.shares import number, percent, plenty
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import ceiling
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from speedprof.profiler.run import Run
 
 CAUSE = "cpu-oversubscription"
+SLOWER = 0.9  # two threads on one free core compute hardly faster than one, but a little
 BY_HAND = """\
 # first line of the script, or OMP_NUM_THREADS={threads} in its environment
 torch.set_num_threads({threads})  # now {now}, beside {workers} on {cores}"""
@@ -54,10 +55,10 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
             f"{plenty(have, 'core')}; a batch waits {number(loader.queued_ms or 0)} ms for one"
         ),
         gain=Gain(
-            low=0.9,
+            low=SLOWER,
             high=ceiling(finding.share),
-            model="between all queueing gone and a tenth slower, because the step computes with "
-            "fewer threads",
+            model=f"between {percent(finding.share)} of queueing gone and a tenth slower, "
+            "because it computes with fewer threads",
         ),
         parameters={"threads": fewer},
         by_hand=BY_HAND.format(

@@ -17,6 +17,7 @@ from speedprof.advisor.shares import at, number, step_ms
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import Pipeline, best_workers, handoff_ms, workers_gain
+from speedprof.mitigations.loader_workers import READERS_PER_CORE
 from speedprof.mitigations.mitigation import Fit, Misfit
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
         cores=have,
         rest_cores=facts.rest_cores(run, max(loading - waiting, 0.0)),
     )
-    workers = best_workers(pipeline, min(MOST_WORKERS, max(int(have), 1)))
+    readers = READERS_PER_CORE if pipeline.waiting_ms > pipeline.cpu_ms else 1.0
+    workers = best_workers(pipeline, min(MOST_WORKERS, int(have * readers)))
     return Fit(
         reason=(
             f"the training thread makes its batches itself{at(finding.where)}, {number(loading)} "

@@ -45,7 +45,7 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
         gain=Gain(
             low=1.0,
             high=ceiling(finding.share / 2),
-            model="per sample: twice the batch saves half of what does not depend on it at best",
+            model=f"per sample: twice the batch saves up to half of {percent(finding.share)}",
         ),
         parameters={"batch_size": size},
         by_hand=loader_call(loader, batch_size=size)
@@ -56,6 +56,6 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
 MITIGATION = remedy(
     "larger-batch",
     __doc__,
-    treats=(("host", "launch"), ("communication", "transfer")),
+    treats=(("host", "launch"), ("host", "python"), ("communication", "transfer")),
     assess=assess,
 )

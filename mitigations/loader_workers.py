@@ -102,7 +102,7 @@ def most_workers(run: Run, loader: Loader, pipeline: Pipeline) -> int:
 
 def _saturated(pipeline: Pipeline) -> str:
     return (
-        f"more workers gain nothing: {pipeline.workers} of them, and each step needs "
+        f"more workers than {pipeline.workers} gain nothing: each step needs "
         f"{number(pipeline.cpu_ms)} ms of CPU for its batches beside {number(pipeline.rest_ms)} "
         "ms of other "
         f"work on {plenty(round(pipeline.cores, 1), 'core')}"

@@ -2,7 +2,8 @@
 
 Does: builds the DataLoader with `persistent_workers=True`.
 Helps: short epochs, spawned workers, data sets that are slow to import or to open.
-Avoid: data sets that the training changes between epochs: kept workers go on with their own copy.
+Avoid: loaders that are built again every epoch (build them once); data sets that the training
+    changes between epochs: kept workers go on with their own copy.
 Safety: reseeded. Samples and order stay; a kept worker's random numbers go on instead of starting
     anew.
 Place: system. It changes when processes start, not what is trained.

@@ -4,7 +4,7 @@ Does: says that the step is spent in matrix products and convolutions.
 Why: only lower precision, less work or a faster device shorten it; loading is not the problem.
 Evidence: the compute phase and its operators by kind, in the recorded windows.
 Threshold: half of the step; below it even a 1.5x faster model gives less than 1.2x. It is the
-    verdict from 70 %.
+    verdict from 75 %.
 """
 
 from __future__ import annotations

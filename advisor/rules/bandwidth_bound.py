@@ -4,7 +4,7 @@ Does: says that the step is spent in operators that read and write more than the
 Why: fusing operators and smaller types help, fewer multiplications do not.
 Evidence: the compute phase and its operators by kind (elementwise, normalisation, reduction,
     optimizer).
-Threshold: half of the step, as for arithmetic; it is the verdict from 70 %.
+Threshold: half of the step, as for arithmetic; it is the verdict from 75 %.
 """
 
 from __future__ import annotations

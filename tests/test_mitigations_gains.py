@@ -1,0 +1,134 @@
+"""Predicted gains: ceilings, Amdahl's law and the model of a loader with k workers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+from speedprof.mitigations.gains import (
+    Pipeline,
+    amdahl,
+    best_workers,
+    careful_step,
+    ceiling,
+    hopeful_step,
+    removing,
+    speeding_up,
+    workers_gain,
+)
+
+
+def pipeline(**times: float) -> Pipeline:
+    """Return 100 ms of step, 60 of them making batches in the training thread, on two cores."""
+    base = Pipeline(
+        now_ms=100.0, workers=0, rest_ms=40.0, cpu_ms=60.0, waiting_ms=0.0, handoff_ms=0.5,
+        cores=2.0, rest_cores=1.0,
+    )  # fmt: skip
+    return replace(base, **times)  # type: ignore[arg-type]
+
+
+pipelines = some.builds(
+    Pipeline,
+    now_ms=some.just(100.0),
+    workers=some.just(0),
+    rest_ms=some.floats(0.1, 99.0),
+    cpu_ms=some.floats(0.0, 500.0),
+    waiting_ms=some.floats(0.0, 500.0),
+    handoff_ms=some.floats(0.0, 20.0),
+    cores=some.floats(1.0, 64.0),
+    rest_cores=some.floats(1.0, 64.0),
+)
+
+
+def test_removing_half_of_the_step_at_best_doubles_the_speed() -> None:
+    assert ceiling(0.5) == pytest.approx(2.0)
+
+
+def test_removing_all_of_the_step_is_not_an_infinite_gain() -> None:
+    assert ceiling(1.0) == pytest.approx(100.0)
+
+
+def test_amdahl_is_the_ceiling_for_an_endless_speedup() -> None:
+    assert amdahl(0.5, 2.0) == pytest.approx(4 / 3)
+    assert amdahl(0.5, 1e12) == pytest.approx(ceiling(0.5))
+
+
+def test_a_range_follows_from_the_shares_interval() -> None:
+    gain = removing(0.4, 0.5, what="waiting")
+    assert (gain.low, gain.high) == (pytest.approx(1 / 0.6), pytest.approx(2.0))
+    assert "40 to 50 %" in gain.model
+
+
+def test_a_range_follows_from_the_published_speedups() -> None:
+    gain = speeding_up(0.5, 1.0, 2.0, what="products")
+    assert (gain.low, gain.high) == (pytest.approx(1.0), pytest.approx(4 / 3))
+
+
+def test_the_step_with_workers_is_never_shorter_than_its_other_phases() -> None:
+    assert hopeful_step(pipeline(cores=64.0), 32) == pytest.approx(40.5)
+
+
+def test_waiting_for_storage_is_shared_by_more_workers_than_there_are_cores() -> None:
+    reading = pipeline(cpu_ms=4.0, waiting_ms=200.0, rest_ms=20.0)
+    assert hopeful_step(reading, 4) == pytest.approx(52.0)
+
+
+def test_computing_is_shared_by_no_more_workers_than_there_are_cores() -> None:
+    assert careful_step(pipeline(cpu_ms=200.0), 8) == careful_step(pipeline(cpu_ms=200.0), 2)
+
+
+def test_the_published_pair_of_traces_lies_inside_the_predicted_range() -> None:
+    """ResNet-50 on a V100, 0 to 4 workers: 177.6 ms, 118.3 without loading, 141.1 measured."""
+    v100 = Pipeline(
+        now_ms=177.6, workers=0, rest_ms=118.3, cpu_ms=59.3, waiting_ms=0.0, handoff_ms=0.5,
+        cores=8.0, rest_cores=1.0,
+    )  # fmt: skip
+    gain = workers_gain(v100, 4)
+    assert gain.low <= 177.6 / 141.1 <= gain.high
+    assert gain.high <= 177.6 / 118.3
+
+
+def test_a_jpeg_folder_on_two_cores_lies_inside_the_predicted_range() -> None:
+    """0 to 2 workers: 121 ms of which 70 % load, 71 ms measured; both cores compute in the rest."""
+    folder = pipeline(now_ms=121.0, rest_ms=36.0, cpu_ms=85.0, rest_cores=2.0)
+    gain = workers_gain(folder, 2)
+    assert gain.low <= 121.0 / 71.0 <= gain.high
+
+
+def test_more_workers_on_two_busy_cores_gain_nothing() -> None:
+    loaded = pipeline(workers=2, now_ms=71.0, rest_ms=36.0, cpu_ms=85.0, rest_cores=2.0)
+    assert best_workers(loaded, 8) <= 2
+    assert workers_gain(loaded, 8).high < 1.03
+
+
+def test_workers_gain_little_where_the_step_computes_on_all_cores() -> None:
+    busy = pipeline(rest_ms=90.0, cpu_ms=10.0, rest_cores=2.0)
+    gain = workers_gain(busy, 2)
+    assert gain.low < 1.0
+    assert gain.high < 1.15
+
+
+def test_one_core_leaves_nothing_to_gain_from_workers() -> None:
+    assert workers_gain(pipeline(cores=1.0), 1).high == pytest.approx(1.0)
+
+
+def test_no_more_workers_are_proposed_than_pay() -> None:
+    assert best_workers(pipeline(rest_ms=80.0, cpu_ms=20.0, cores=16.0), 16) == 1
+
+
+@given(pipelines, some.integers(1, 64))
+def test_the_careful_step_is_not_shorter_than_the_hopeful_one(model: Pipeline, k: int) -> None:
+    assert careful_step(model, k) >= hopeful_step(model, k)
+
+
+@given(pipelines, some.integers(1, 32))
+def test_more_workers_never_make_the_predicted_supply_slower(model: Pipeline, k: int) -> None:
+    assert hopeful_step(model, k + 1) <= hopeful_step(model, k) + 1e-9
+
+
+@given(pipelines, some.integers(1, 32))
+def test_a_gain_is_an_ordered_range(model: Pipeline, k: int) -> None:
+    gain = workers_gain(model, k)
+    assert 0.0 < gain.low <= gain.high
