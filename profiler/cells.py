@@ -1,0 +1,100 @@
+"""A window cut into cells, each with its step, place in the loop, label, and what the thread was doing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from speedprof.profiler.idle import UNSEEN, Seen
+from speedprof.profiler.intervals import Partition, Times, overlay
+from speedprof.profiler.labels import LABEL, LABELS, SEGMENTS
+from speedprof.profiler.window_phases import UNEXPLAINED, Explained
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from speedprof.profiler.reduced import Cube
+    from speedprof.profiler.stacks import Source, Stack
+
+NO_CHAIN = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cells:
+    """Columns over the cells; `moments` finds a cell by time."""
+
+    length: Times
+    step: NDArray[np.int64]
+    segment: NDArray[np.int64]
+    label: NDArray[np.int64]
+    stack: NDArray[np.int64]  # or idle.UNSEEN
+    waiting: NDArray[np.bool_]
+    chain: NDArray[np.int64]  # index into chains, or NO_CHAIN
+    chains: list[tuple[Source, ...]]
+    moments: Partition  # codes: index of the cell
+
+    def cube(self, chosen: NDArray[np.bool_]) -> Cube:
+        """Return ns by step, segment and label of the chosen cells."""
+        steps = int(self.step.max()) + 1 if len(self.step) else 0
+        shape = (steps, len(SEGMENTS), len(LABELS))
+        flat = np.ravel_multi_index((self.step, self.segment, self.label), shape)
+        summed = np.zeros(int(np.prod(shape)), np.int64)
+        np.add.at(summed, flat[chosen], self.length[chosen])
+        cube: Cube = summed.reshape(shape).tolist()
+        return cube
+
+
+def cut(explained: Explained, seen: Seen) -> Cells:
+    """Cut a window wherever anything changes."""
+    boundaries = explained.boundaries
+    distinct = np.unique(boundaries)
+    steps = Partition(distinct, np.searchsorted(boundaries, distinct[:-1], "right") - 1)
+    edges, (label, segment, step, piece) = overlay(
+        [explained.moments, explained.segments, steps, seen.pieces]
+    )
+    stack, waiting = seen.stack[piece], seen.waiting[piece]
+    chains, chain_of = _chains(seen.stacks)
+    chain = np.where(stack == UNSEEN, NO_CHAIN, chain_of[stack])
+    open_to_chains = np.isin(label, _OPEN_TO_CHAINS) | (label == UNEXPLAINED)
+    return Cells(
+        length=np.diff(edges),
+        step=step,
+        segment=segment,
+        label=np.where(label == UNEXPLAINED, _unexplained(stack, waiting, seen.stacks), label),
+        stack=stack,
+        waiting=waiting,
+        chain=np.where(open_to_chains, chain, NO_CHAIN),
+        chains=chains,
+        moments=Partition(edges, np.arange(len(edges) - 1)),
+    )
+
+
+# Work that a batch source may do in the training thread. What a GPU computes is left out: it
+# may be what the training launched before.
+_OPEN_TO_CHAINS = [
+    LABEL[name]
+    for name in (
+        "compute.forward",
+        "host.launch",
+        "host.python",
+        "host.allocator",
+        "host.synchronisation",
+        "host_to_device",
+    )
+]
+
+
+def _unexplained(
+    stack: NDArray[np.int64], waiting: NDArray[np.bool_], stacks: list[Stack]
+) -> NDArray[np.int64]:
+    """Label the host's own time by what its stack says, or by whether it waits."""
+    host = np.where(waiting, LABEL["host.synchronisation"], LABEL["host.python"])
+    said = np.array([LABEL[s.outside] if s.outside else -1 for s in stacks] + [-1], np.int64)
+    found = said[stack]  # UNSEEN is the last
+    return np.where(found >= 0, found, host)
+
+
+def _chains(stacks: list[Stack]) -> tuple[list[tuple[Source, ...]], NDArray[np.int64]]:
+    numbers: dict[tuple[Source, ...], int] = {}
+    of_stack = [numbers.setdefault(s.sources, len(numbers)) if s.sources else -1 for s in stacks]
+    return list(numbers), np.array([*of_stack, NO_CHAIN], np.int64)

@@ -1,0 +1,148 @@
+"""What the training thread was doing at each moment, from samples of its stack and its CPU clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from speedprof.profiler.intervals import Partition, Spans, Times
+from speedprof.profiler.stacks import Stack, describe
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from speedprof.profiler.window_reading import Window
+
+# A thread that gets less CPU time than this part of the time it could have had is waiting: for a
+# lock, a queue, a socket, a subprocess, or asleep. Python that computes is near 1, the sampler's
+# own share of the interpreter lock takes a few per cent of it.
+WAITING_CPU = 0.3
+OWN_VERDICT = 0.5  # part of an interval outside operators from which its CPU time alone decides
+UNSEEN = -1  # no stack
+_NO_SOURCE = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """The window cut into pieces, each with one stack."""
+
+    pieces: Partition  # codes: index into the two columns below
+    stack: NDArray[np.int64]  # of each piece, index into stacks, or UNSEEN
+    waiting: NDArray[np.bool_]  # of each piece
+    stacks: list[Stack]
+    at: Times  # of the samples
+    stack_at: NDArray[np.int64]
+
+
+def look(window: Window, start: int, end: int, operators: Spans, marks: Times) -> Seen:
+    """Give each moment in [start, end) the stack of a sample near it, or none.
+
+    Where operators, probes or steps begin or end (`marks`, ascending) between two samples, the
+    thread changed what it did there, so a stack holds from its sample to the nearest mark: a
+    wait of 20 ms is then known exactly, not to the sampler's 5 ms.
+    """
+    frames, header = window.header.frames, window.header
+    stacks = [describe([frames[index] for index in stack]) for stack in header.stacks]
+    inside = (window.sample["at"] > start) & (window.sample["at"] < end)
+    at, index = np.unique(window.sample["at"][inside], return_index=True)
+    columns = {name: column[inside][index] for name, column in window.sample.items()}
+    if not len(at):
+        return _unseen(start, end, stacks)
+    edges, owner = _owners(at, columns["stack"], operators.contains(at), marks, stacks)
+    pieces = _partition(np.concatenate(([start], edges, [end])))
+    gap = np.searchsorted(at, pieces.edges[:-1], "right")
+    waits = _waits(at, columns, start, operators, _line_numbers(stacks)[columns["stack"]])
+    return Seen(
+        pieces=Partition(pieces.edges, np.arange(len(pieces.codes))),
+        stack=np.concatenate((columns["stack"][:1], owner, columns["stack"][-1:]))[pieces.codes],
+        waiting=waits[np.minimum(gap, len(at) - 1)],
+        stacks=stacks,
+        at=at,
+        stack_at=columns["stack"],
+    )
+
+
+def _owners(
+    at: Times,
+    stack: NDArray[np.int64],
+    operating: NDArray[np.bool_],
+    marks: Times,
+    stacks: list[Stack],
+) -> tuple[Times, NDArray[np.int64]]:
+    """Cut the time from the first sample to the last; return the edges and each part's stack.
+
+    Between two samples come four parts: up to the first mark, to the middle, to the last mark,
+    to the later sample. Marks mostly fence operators, which belong to the sample taken in one;
+    where neither was, and the two come from different batch sources, nobody knows.
+    """
+    low, middle, high = _fences(at, marks)
+    chain = _chain_numbers(stacks)[stack]
+    earlier, later = stack[:-1], stack[1:]
+    same = (earlier == later) | ((chain[:-1] == chain[1:]) & (chain[1:] != _NO_SOURCE))
+    first, second = operating[:-1] | same, operating[1:] | same
+    unknown = np.full(len(earlier), UNSEEN)
+    left = np.where(first, earlier, np.where(second, later, unknown))
+    right = np.where(second, later, np.where(first, earlier, unknown))
+    edges = np.column_stack((at[:-1], low, middle, high)).ravel()
+    owners = np.column_stack((earlier, left, right, later)).ravel()
+    return np.append(edges, at[-1]), owners
+
+
+def _partition(edges: Times) -> Partition:
+    real = edges[1:] > edges[:-1]
+    return Partition(np.append(edges[:-1][real], edges[-1]), np.flatnonzero(real))
+
+
+def _fences(at: Times, marks: Times) -> tuple[Times, Times, Times]:
+    """Return the first mark, the middle and the last mark between each two samples.
+
+    Without a mark all three are the middle.
+    """
+    middle = (at[:-1] + at[1:]) // 2
+    if not len(marks):
+        return middle, middle, middle
+    after = np.searchsorted(marks, at[:-1], "right")
+    before = np.searchsorted(marks, at[1:], "left") - 1
+    marked = before >= after
+    low = np.where(marked, marks[np.clip(after, 0, len(marks) - 1)], middle)
+    high = np.where(marked, marks[np.clip(before, 0, len(marks) - 1)], middle)
+    return low, np.clip(middle, low, high), high
+
+
+def _waits(
+    at: Times, columns: dict[str, Times], start: int, operators: Spans, lines: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Tell for the time before each sample whether the thread waited, outside operators."""
+    elapsed = np.diff(np.concatenate(([start], at)))
+    could = np.maximum(elapsed - np.maximum(columns["queued"], 0), 1)
+    busy = np.minimum(operators.between(np.concatenate(([start], at))), could)
+    idle = could - busy
+    used = np.clip(columns["cpu"] - busy, 0, idle)
+    sure = idle >= OWN_VERDICT * elapsed
+    counted = np.where(sure, 1, 1e-3)  # where operators fill the time their CPU use blurs the rest
+    pooled_used = np.bincount(lines, counted * used)
+    pooled_idle = np.bincount(lines, counted * idle)
+    pooled = pooled_used < WAITING_CPU * pooled_idle
+    verdict: NDArray[np.bool_] = np.where(sure, used < WAITING_CPU * idle, pooled[lines])
+    return verdict
+
+
+def _chain_numbers(stacks: list[Stack]) -> NDArray[np.int64]:
+    numbers: dict[object, int] = {(): _NO_SOURCE}
+    return np.array([numbers.setdefault(s.sources, len(numbers)) for s in stacks], np.int64)
+
+
+def _line_numbers(stacks: list[Stack]) -> NDArray[np.int64]:
+    numbers: dict[object, int] = {}
+    return np.array([numbers.setdefault(s.line, len(numbers)) for s in stacks], np.int64)
+
+
+def _unseen(start: int, end: int, stacks: list[Stack]) -> Seen:
+    return Seen(
+        pieces=Partition(np.array([start, end], np.int64), np.zeros(1, np.int64)),
+        stack=np.array([UNSEEN], np.int64),
+        waiting=np.zeros(1, np.bool_),
+        stacks=stacks,
+        at=np.zeros(0, np.int64),
+        stack_at=np.zeros(0, np.int64),
+    )

@@ -1,0 +1,123 @@
+"""What kind of work an operator or kernel is, by its name, and what that says of the hardware's limit."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from speedprof.profiler.intervals import Times
+
+KINDS = (
+    "matmul",
+    "convolution",
+    "attention",
+    "normalisation",
+    "elementwise",
+    "reduction",
+    "optimizer",
+    "copy",
+    "other",
+)
+# The first that matches counts; names are those of ATen, cuBLAS, cuDNN, CUTLASS, oneDNN, Triton.
+_PATTERNS = tuple(
+    (kind, re.compile(pattern))
+    for kind, pattern in (
+        ("attention", r"attention|sdpa|flash_|fmha|mha_"),
+        (
+            "optimizer",
+            r"multi_tensor_apply|_fused_(adam|sgd|adagrad)|adam|(^|_)lamb(_|$)|fusedopt",
+        ),
+        ("normalisation", r"norm|bn_(fw|bw)|welford"),
+        (
+            "convolution",
+            r"conv|cudnn.*(fprop|dgrad|wgrad)|implicit_gemm|winograd|(dgrad|wgrad|fprop)_",
+        ),
+        (
+            "matmul",
+            r"gemm|gemv|cublas|cutlass|matmul|addmm|addbmm|baddbmm|(^|::)_?(mm|bmm|mv|dot)\b"
+            r"|(^|[^a-z])(mm|bmm)backward|mmbackward|::linear|lstm|_gru|gru_|einsum"
+            r"|mkldnn_rnn|xmma",
+        ),
+        (
+            "reduction",
+            r"(^|::|_)(sum|mean|max|min|amax|amin|argmax|argmin|norm|var|std|topk|sort|cumsum|all"
+            r"|any|prod)\b|reduce|softmax|nll_loss|cross_entropy|loss|logsumexp|radixsort|scan",
+        ),
+        (
+            "copy",
+            r"copy|contiguous|clone|memcpy|memset|::to$|_to_copy|::cat\b|catarray|stack|index|gather"
+            r"|scatter|embedding|fill_|zero_|zeros|ones|::full|pad|pinned|roll|repeat|flip",
+        ),
+        (
+            "elementwise",
+            r"elementwise|::(_?foreach_)?(add|sub|mul|div|pow|sqrt|rsqrt|exp|log|neg|abs|clamp|relu"
+            r"|gelu|silu|sigmoid|tanh|dropout|where|bernoulli|threshold|lerp|addcmul|addcdiv|sin|cos"
+            r"|erf|leaky_relu|hardtanh|hardswish|elu|softplus|masked_fill|uniform|normal|random|eq|ne"
+            r"|lt|gt|le|ge|max_pool|avg_pool|adaptive|upsample|interpolate)|pool|dropout|relu|gelu"
+            r"|sigmoid|tanhbackward|mulbackward|addbackward|subbackward|divbackward|powbackward"
+            r"|triton_|vectorized|activation|accumulategrad",
+        ),
+    )
+)
+
+# Multiply-accumulates per byte grow with the size of the operands for these, so large ones
+# wait for arithmetic units; the others touch each value once or a few times (roofline model).
+_ARITHMETIC = ("matmul", "convolution", "attention")
+_BANDWIDTH = ("normalisation", "elementwise", "reduction", "optimizer", "copy")
+DOMINATES = 0.6  # of the time whose kind is known; below it neither limit explains the phase
+KNOWN = 0.5  # of the time; where less has a known kind nothing is said
+
+
+def kind(name: str) -> str:
+    """Return the kind of an operator or kernel, "other" where the name does not tell."""
+    lowered = name.lower()
+    for found, pattern in _PATTERNS:
+        if pattern.search(lowered):
+            return found
+    return "other"
+
+
+def bound(times: Mapping[str, float]) -> str | None:
+    """Tell from time per kind what limits compute: "arithmetic", "memory_bandwidth" or None."""
+    arithmetic = sum(times.get(name, 0.0) for name in _ARITHMETIC)
+    bandwidth = sum(times.get(name, 0.0) for name in _BANDWIDTH)
+    known, whole = arithmetic + bandwidth, sum(times.values())
+    if whole <= 0 or known < KNOWN * whole:
+        return None
+    if arithmetic >= DOMINATES * known:
+        return "arithmetic"
+    return "memory_bandwidth" if bandwidth >= DOMINATES * known else None
+
+
+def self_times(thread: Times, start: Times, end: Times) -> tuple[Times, Times]:
+    """Return each event's time without the events nested in it, and its depth (0: outermost).
+
+    Events of one thread nest properly; one that sticks out of its parent by the clock's
+    rounding counts as nested.
+    """
+    own = (end - start).astype(np.int64)
+    depth = np.zeros(len(own), np.int64)
+    order = np.lexsort((-end, start, thread)).tolist()
+    threads, starts, ends = thread.tolist(), start.tolist(), end.tolist()
+    inside: list[int] = []
+    current = None
+    children = [0] * len(own)
+    depths = [0] * len(own)
+    for index in order:
+        if threads[index] != current:
+            current, inside = threads[index], []
+        begin = starts[index]
+        while inside and ends[inside[-1]] <= begin:
+            inside.pop()
+        depths[index] = len(inside)
+        if inside:
+            parent = inside[-1]
+            children[parent] += min(ends[index], ends[parent]) - begin
+        inside.append(index)
+    depth[:] = depths
+    return np.maximum(own - np.asarray(children, np.int64), 0), depth

@@ -1,0 +1,99 @@
+"""A window after its reduction: small, and enough for every later question. Times are ns."""
+
+from __future__ import annotations
+
+import msgspec
+from speedprof.profiler.run import Timeline
+
+FORMAT = 1
+
+# ns by [step][segment][label], as profiler.labels orders them
+Cube = list[list[list[int]]]
+
+
+class Chain(msgspec.Struct, frozen=True, kw_only=True):
+    """Time with the same possible batch sources on the stack.
+
+    Whether a source does make batches (or holds the whole training loop) shows only when all
+    windows of a process are looked at together, so that this time is kept apart until then.
+    """
+
+    sources: list[tuple[str, str, bool]]  # file, function, is_generator; outermost first
+    cube: Cube
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """How often training went on inside a possible batch source."""
+
+    source: tuple[str, str, bool]
+    training_inside: int  # samples in backward, optimizer or a model, with it on the stack
+
+
+class LineTime(msgspec.Struct, frozen=True, kw_only=True):
+    """Time in which the training thread was at one source line."""
+
+    file: str
+    line: int
+    function: str
+    label: int
+    waiting: bool
+    chain: int  # index into chains, -1: none
+    ns: int
+    code: str | None = None
+
+
+class OperatorTime(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    kind: str
+    ns: int  # its own time
+    calls: int
+    chain: int = -1
+
+
+class Collective(msgspec.Struct, frozen=True, kw_only=True):
+    """One collective operation as this rank saw it."""
+
+    name: str
+    step: int  # number of the training step
+    start: int  # ns of perf_counter, which processes of one host share
+    end: int
+    bytes: int
+
+
+class CopyTime(msgspec.Struct, frozen=True, kw_only=True):
+    """Host-to-device copies of the whole window, overlapped or not; pinned and pageable on the device's clock."""
+
+    pinned_ns: int
+    pageable_ns: int
+    blocking_ns: int  # host blocked
+    bytes: int
+
+
+class ReducedWindow(msgspec.Struct, frozen=True, kw_only=True):
+    """One window's answer; `unusable` says why there are no times."""
+
+    format: int
+    host: str
+    pid: int
+    rank: int
+    device: str
+    index: int
+    first_step: int
+    boundaries: list[int]  # where the device crosses them
+    starts: list[int]  # of the steps, on the host's clock, as the record's rows have them
+    labels: list[str]
+    segments: list[str]
+    cube: Cube
+    chains: list[Chain] = []
+    evidence: list[Evidence] = []
+    training_samples: int = 0
+    samples: int = 0
+    lines: list[LineTime] = []
+    operators: list[OperatorTime] = []
+    operator_calls: int = 0  # outermost operators (CPU) or kernels (GPU)
+    events: int = 0
+    collectives: list[Collective] = []
+    collective_ns: int = 0  # union, overlapped or not
+    copies: CopyTime | None = None
+    timeline: Timeline | None = None
+    unusable: str | None = None

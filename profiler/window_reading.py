@@ -1,0 +1,164 @@
+"""A traced window as numpy columns on one clock, read from a file that may be damaged in any way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+from speedprof.profiler.window_file import (
+    EVENT_COLUMNS,
+    FORMAT,
+    MAGIC,
+    PREFIX,
+    PROBE_COLUMNS,
+    SAMPLE_COLUMNS,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from speedprof.profiler.intervals import Times
+
+TABLES = {"event": EVENT_COLUMNS, "probe": PROBE_COLUMNS, "sample": SAMPLE_COLUMNS}
+DRIFT = 0.01  # two clocks of one machine that run further apart than this were not read right
+
+
+class DamagedWindow(ValueError):
+    """A window file that cannot be used; the message says why."""
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """What `window_file` says of a window."""
+
+    format: int
+    host: str
+    pid: int
+    index: int
+    first_step: int
+    boundaries: list[int]
+    clock: list[tuple[int, int]]
+    thread: int
+    names: list[str]
+    types: list[str]
+    columns: list[tuple[str, str, int]]
+    rank: int = 0
+    device: str = "cpu"
+    probes: list[str] = []
+    stacks: list[list[int]] = []
+    frames: list[tuple[str, int, str, bool]] = []
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Window:
+    """One window; all times are ns of the training process's perf_counter."""
+
+    header: Header
+    event: dict[str, Times]  # columns of window_file, with "end" instead of "duration"
+    probe: dict[str, Times]
+    sample: dict[str, Times]
+
+    @property
+    def boundaries(self) -> Times:
+        return np.asarray(self.header.boundaries, np.int64)
+
+    def named(self, names: set[str]) -> Times:
+        """Return the numbers of the event names that are in `names`."""
+        return np.array([i for i, name in enumerate(self.header.names) if name in names], np.int64)
+
+    def of_type(self, *types: str) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Tell which events are of one of these types."""
+        numbers = [i for i, name in enumerate(self.header.types) if name in types]
+        return np.isin(self.event["type"], numbers)
+
+
+def read(path: Path) -> Window:
+    """Read a window file; raise DamagedWindow, or OSError where it cannot be read at all."""
+    data = path.read_bytes()
+    if len(data) < PREFIX.size:
+        raise DamagedWindow("it is empty or cut off")
+    magic, length = PREFIX.unpack_from(data)
+    if magic != MAGIC:
+        raise DamagedWindow("it is no window file")
+    header = _header(data[PREFIX.size : PREFIX.size + length])
+    return window(header, _tables(header, data, PREFIX.size + length))
+
+
+def window(header: Header, tables: dict[str, dict[str, Times]]) -> Window:
+    """Put a window's columns on one clock and check that they fit together.
+
+    Raise DamagedWindow.
+    """
+    event = {name: tables["event"][name] for name in EVENT_COLUMNS}
+    _check(header, tables)
+    event["start"], event["end"] = _on_our_clock(
+        header.clock, event["start"], event.pop("duration")
+    )
+    return Window(header=header, event=event, probe=tables["probe"], sample=tables["sample"])
+
+
+def _header(text: bytes) -> Header:
+    try:
+        plain = msgspec.json.decode(text.decode("utf-8", "replace"))
+        if isinstance(plain, dict) and isinstance(plain.get("format"), int):
+            if plain["format"] > FORMAT:
+                raise DamagedWindow("a newer speedprof wrote it")
+        return msgspec.convert(plain, Header, strict=False)
+    except msgspec.MsgspecError as error:
+        raise DamagedWindow(f"its header is damaged ({error})") from error
+
+
+def _tables(header: Header, data: bytes, position: int) -> dict[str, dict[str, Times]]:
+    tables: dict[str, dict[str, Times]] = {table: {} for table in TABLES}
+    for table, name, length in header.columns:
+        end = position + 8 * length
+        if length < 0 or end > len(data):
+            raise DamagedWindow("its columns are cut off")
+        column = np.frombuffer(data, "<i8", length, position).astype(np.int64)
+        tables.setdefault(table, {})[name] = column
+        position = end
+    for table, names in TABLES.items():
+        for name in names:
+            tables[table].setdefault(name, np.zeros(0, np.int64))
+    return tables
+
+
+def _check(header: Header, tables: dict[str, dict[str, Times]]) -> None:
+    for table, names in TABLES.items():
+        if len({len(tables[table][name]) for name in names}) > 1:
+            raise DamagedWindow(f"its {table} columns differ in length")
+    for table, name, listed in (
+        ("event", "name", header.names),
+        ("event", "type", header.types),
+        ("probe", "what", header.probes),
+        ("sample", "stack", header.stacks),
+    ):
+        column = tables[table][name]
+        if len(column) and not (column.min() >= 0 and column.max() < len(listed)):
+            raise DamagedWindow(f"its {table}s name what it does not list")
+    if any(not 0 <= frame < len(header.frames) for stack in header.stacks for frame in stack):
+        raise DamagedWindow("its stacks name frames that it does not list")
+    boundaries = header.boundaries
+    if len(boundaries) < 2 or any(
+        b <= a for a, b in zip(boundaries, boundaries[1:], strict=False)
+    ):
+        raise DamagedWindow("it holds no whole step")
+
+
+def _on_our_clock(
+    clock: list[tuple[int, int]], start: Times, duration: Times
+) -> tuple[Times, Times]:
+    """Turn event times into perf_counter ns by the line through the first and last clock pair."""
+    if not len(start):
+        return start, start
+    if not clock:
+        raise DamagedWindow("nothing ties its events to the step boundaries")
+    (ours, theirs), (ours_last, theirs_last) = clock[0], clock[-1]
+    slope = (ours_last - ours) / (theirs_last - theirs) if theirs_last > theirs else 1.0
+    if abs(slope - 1.0) > DRIFT:
+        slope = 1.0
+    relative = start - theirs
+    begin = ours + np.rint(relative * slope).astype(np.int64)
+    length = np.rint(np.maximum(duration, 0) * slope).astype(np.int64)
+    return begin, begin + length
