@@ -1,0 +1,57 @@
+# What a developer does here. `make demo` and `make test` need nothing but Python 3.10 or newer.
+
+PYTHON ?= python3
+VENV ?= .venv
+RUNS ?= 5
+BUSY ?=
+
+bin := $(VENV)/bin
+installed := $(VENV)/.speedprof-installed
+wheel := build/wheel
+demo_data := demo-data/shapes
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check test-fast test-slow bench planted clean
+
+help:
+	@echo "make demo      profile examples/imagefolder.py and write a report"
+	@echo "make test      lint, types, fast tests, then whole training scripts"
+	@echo "make check     lint and types alone"
+	@echo "make bench     overhead and truth, into benchmarks/results (close to an hour)"
+	@echo "make planted   every planted bottleneck RUNS=5 times, with BUSY=1 on a busy machine"
+	@echo "make clean     remove what these made, the virtual environment included"
+
+$(installed): pyproject.toml
+	test -x $(bin)/python || $(PYTHON) -m venv $(VENV)
+	$(bin)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+demo: $(installed)
+	$(bin)/python examples/imagefolder.py --data $(demo_data) --epochs 0
+	$(bin)/speedprof run examples/imagefolder.py --data $(demo_data) --workers 0 --epochs 9 --steps 150
+
+test: check test-fast test-slow
+
+# The package is the root folder, so its types are checked where it looks like a package: in its wheel.
+check: $(installed)
+	$(bin)/ruff check .
+	$(bin)/ruff format --check .
+	rm -rf build
+	$(bin)/python -m pip install --quiet --disable-pip-version-check --no-deps --target $(wheel) .
+	cd $(wheel) && $(abspath $(bin))/mypy --config-file $(CURDIR)/pyproject.toml -p speedprof
+
+test-fast: $(installed)
+	$(bin)/python -m pytest -q -m "not slow"
+
+test-slow: $(installed)
+	$(bin)/python -m pytest -q -m slow
+
+bench: $(installed)
+	$(bin)/python benchmarks/overhead.py
+	$(bin)/python benchmarks/truth.py
+
+planted: $(installed)
+	$(bin)/python tests/planted.py --runs $(RUNS) $(if $(BUSY),--busy)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-data
