@@ -1,1 +1,1 @@
-"""."""
+"""Treat: the remedies, one file each, and which of them fit a run."""

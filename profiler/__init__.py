@@ -1,1 +1,1 @@
-"""."""
+"""Measure: start the command, record facts, attribute the time of each step."""
