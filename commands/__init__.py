@@ -1,1 +1,71 @@
-"""."""
+"""The command line: one file per sub-command, loaded when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import NoReturn
+
+import click
+from speedprof import __version__
+from speedprof.profiler.errors import SpeedprofError
+
+__all__ = ["main"]
+
+COMMANDS = {  # name -> what it does, so that `speedprof --help` loads none of them
+    "run": "Measure a training script, or any command that starts one.",
+    "report": "Show a run again, and rewrite its report.",
+    "list": "List the runs in a folder.",
+    "compare": "Say whether one run's steps are slower than another's.",
+    "explain": "Explain a remedy, or list them all.",
+}
+
+
+class _Lazy(click.Group):
+    """A group whose commands live in `speedprof.commands.<name>`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
+        return list(COMMANDS)
+
+    def get_command(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's
+        cmd_name: str,
+    ) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"speedprof.commands.{cmd_name}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(
+        self,
+        ctx: click.Context,  # noqa: ARG002 - click's
+        formatter: click.HelpFormatter,
+    ) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=_Lazy,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Start with: speedprof run train.py",
+)
+@click.version_option(__version__, prog_name="speedprof")
+def _group() -> None:
+    """Find out where a PyTorch training step's time goes, and what to change."""
+
+
+def main() -> NoReturn:
+    """Run the command line; an error that the user can mend is one sentence and exit status 2."""
+    sys.stderr.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    try:
+        _group(prog_name="speedprof")
+    except SpeedprofError as error:
+        from speedprof.reports.escape import visible
+
+        click.secho("speedprof: ", fg="red", bold=True, nl=False, err=True)
+        click.echo(visible(str(error)), err=True)
+    sys.exit(2)

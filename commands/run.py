@@ -1,0 +1,138 @@
+"""`speedprof run`: measure a script or a command, then end as it did."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from speedprof.commands import closing
+from speedprof.profiler import interpreter, launcher
+from speedprof.profiler.run_folder import DEFAULT_PARENT
+
+WARMUP = 10  # steps: allocator, autotuning and the loader's first batches settle within them
+
+
+class _UpToTheScript(click.Command):
+    """Its options end where the script, `-m` or `--` begins; what follows is the script's."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        place = self._end_of_options(args)
+        ctx.meta["speedprof.rest"] = args[place:]
+        return super().parse_args(ctx, args[:place])
+
+    def _end_of_options(self, args: list[str]) -> int:
+        valued = {
+            name
+            for option in self.params
+            if isinstance(option, click.Option) and not option.is_flag
+            for name in option.opts
+        }
+        place = 0
+        while place < len(args):
+            argument = args[place]
+            if argument in ("-", "--", "-m") or not argument.startswith("-"):
+                return place
+            place += 2 if argument in valued else 1
+        return len(args)
+
+    def collect_usage_pieces(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
+        return ["[OPTIONS]", "(SCRIPT | -m MODULE | -- COMMAND)", "[ARGS]..."]
+
+
+@click.command(
+    "run",
+    cls=_UpToTheScript,
+    epilog="Options after SCRIPT, MODULE or COMMAND are its own. The exit status is the script's. "
+    "The report comes last on stderr, and as report.html and report.json in the run's folder.",
+)
+@click.option(
+    "--out",
+    metavar="DIR",
+    default=DEFAULT_PARENT,
+    show_default=True,
+    help="Folder for run folders.",
+)
+@click.option("--name", metavar="NAME", help="Name of the run; by default the script's.")
+@click.option(
+    "--steps",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Measure N steps after the warm-up, then let go: training goes on at full speed.",
+)
+@click.option(
+    "--stop-after",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="End the script at a step boundary, N steps after the warm-up.",
+)
+@click.option(
+    "--warmup",
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=WARMUP,
+    show_default=True,
+    help="Steps to leave out of the figures at the beginning.",
+)
+@click.option(
+    "--no-windows", is_flag=True, help="Never use torch.profiler: no exact phases, least overhead."
+)
+@click.option(
+    "--python",
+    metavar="PATH",
+    help="Interpreter for the script; by default the active environment's.",
+)
+@click.option("--quiet", is_flag=True, help="Say one line at the end, and nothing before.")
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="End with one line of JSON on stderr (folder, exit_status, notes, report), not text.",
+)
+@click.option("--open", "open_page", is_flag=True, help="Open the report in the browser.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    *,
+    out: str,
+    name: str | None,
+    steps: int | None,
+    stop_after: int | None,
+    warmup: int,
+    no_windows: bool,
+    python: str | None,
+    quiet: bool,
+    as_json: bool,
+    open_page: bool,
+) -> None:
+    r"""Measure a training script, or any command that starts one.
+
+    \b
+    speedprof run train.py --epochs 3
+    speedprof run -m package.train --epochs 3
+    speedprof run -- torchrun --nproc-per-node 2 train.py
+    """
+    order = launcher.Order(
+        target=_target(ctx, python),
+        parent=Path(out),
+        name=name,
+        steps=steps,
+        stop_after=stop_after,
+        warmup=warmup,
+        windows=not no_windows,
+        live=not quiet,
+        preload=closing.NEEDED,
+    )
+    ended = launcher.run(order)
+    closing.close(ended, closing.Manner(quiet=quiet, as_json=as_json, open_page=open_page))
+    ended.leave()
+
+
+def _target(ctx: click.Context, python: str | None) -> interpreter.Target:
+    rest: list[str] = ctx.meta["speedprof.rest"]
+    if not rest:
+        raise click.UsageError("name a script, as in `speedprof run train.py`", ctx)
+    if rest[0] == "--":
+        return interpreter.command(rest[1:])
+    if rest[0] == "-m":
+        return interpreter.module(rest[1:], python)
+    return interpreter.script(rest, python)

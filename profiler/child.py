@@ -1,0 +1,141 @@
+"""The user's command as a child that cannot tell, and a launcher that ends as the child did.
+
+The child has our stdio, directory, arguments and process group. Signals that only we get (``kill
+PID``, a batch system's warning) are passed on; what the terminal sends, it sends to the whole
+group, so the child has it already. A signal sent to the whole group by ``kill -- -PGID`` is told
+from neither and reaches the child twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import NoReturn
+
+from speedprof.profiler.errors import SpeedprofError
+
+# si_code of a terminal's Ctrl-C, Ctrl-\, Ctrl-Z and hang-up (SI_KERNEL in siginfo.h)
+SENT_BY_KERNEL = 0x80
+PR_SET_PDEATHSIG = 1
+# not passed on: about a fault, a pipe or a terminal of ours, or impossible to wait for
+OURS_ALONE = {
+    signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL,
+    signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS, signal.SIGPIPE, signal.SIGTTIN, signal.SIGTTOU,
+}  # fmt: skip
+FROM_TERMINAL = {signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTSTP, signal.SIGWINCH}
+ENDERS = {signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP}
+AWAITED = signal.valid_signals() - OURS_ALONE
+
+
+class Child:
+    """One running command."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        """Start it; raises SpeedprofError where the system refuses.
+
+        From here on signals wait for `wait`.
+        """
+        self.interrupted = False  # Ctrl-C was pressed
+        self._before = signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
+        try:
+            self._process = subprocess.Popen(
+                command,
+                env=environment,
+                close_fds=False,
+                preexec_fn=_birth(os.getpid(), self._before),  # noqa: PLW1509 - no thread yet
+            )
+        except (OSError, ValueError, subprocess.SubprocessError) as error:
+            signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            raise SpeedprofError(
+                f"cannot start {command[0]}: {why}; check that it runs by itself"
+            ) from error
+        self.pid = self._process.pid
+
+    def wait(self, *, on_signal: Callable[[int], None]) -> int:
+        """Pass signals on until the child ends; return its exit status, negative for a signal.
+
+        `on_signal` hears that the job is stopped (SIGTSTP) and that it goes on (SIGCONT).
+        """
+        while True:
+            status = self._look(on_signal)
+            if status is not None:
+                self._process.returncode = status
+                return status
+            received = signal.sigwaitinfo(AWAITED)
+            if received.si_signo != signal.SIGCHLD:
+                self._pass_on(received)
+
+    def end_early_by_signal(self, status: int) -> None:
+        """Once the child has ended: let Ctrl-C and its like end us at once, as the child did.
+
+        Other signals were meant for the child and stay blocked; so do those that came before now.
+        """
+        while signal.sigtimedwait(AWAITED, 0) is not None:
+            continue
+        enders = {number for number in ENDERS if signal.getsignal(number) is not signal.SIG_IGN}
+        for number in enders:
+            signal.signal(number, lambda *_: end_as(status))
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, enders | {signal.SIGTSTP, signal.SIGCONT})
+
+    def _look(self, on_signal: Callable[[int], None]) -> int | None:
+        while True:
+            pid, status = os.waitpid(self.pid, os.WNOHANG | os.WUNTRACED | os.WCONTINUED)
+            if pid == 0 or os.WIFCONTINUED(status):
+                return None
+            if os.WIFSTOPPED(status):
+                on_signal(signal.SIGTSTP)
+                os.kill(os.getpid(), signal.SIGSTOP)  # the shell that waits for us must see it
+                on_signal(signal.SIGCONT)
+                continue
+            return os.waitstatus_to_exitcode(status)
+
+    def _pass_on(self, received: signal.struct_siginfo) -> None:
+        number = received.si_signo
+        if number == signal.SIGINT:
+            self.interrupted = True
+        if number in FROM_TERMINAL and received.si_code == SENT_BY_KERNEL:
+            return
+        os.kill(self.pid, number)
+
+
+def _birth(launcher: int, mask: set[int | signal.Signals]) -> Callable[[], None]:
+    """Return what the child does before it becomes the command."""
+    import ctypes
+
+    prctl = ctypes.CDLL(None).prctl
+
+    def born() -> None:
+        # kill -9 on us is kill -9 on the command, too
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != launcher:
+            os._exit(1)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+    return born
+
+
+def end_as(status: int) -> NoReturn:
+    """End this process with a child's exit status, or by the signal that ended the child."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(OSError):  # nobody reads any more
+            stream.flush()
+    if status < 0:
+        _end_by(signal.Signals(-status))
+    os._exit(status & 0xFF)
+
+
+def _end_by(number: signal.Signals) -> None:
+    import resource
+
+    # the child has left its core, ours is of no use
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if number not in (signal.SIGKILL, signal.SIGSTOP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)  # the signal's default is to do nothing

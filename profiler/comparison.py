@@ -1,0 +1,178 @@
+"""Whether one run's steps take longer than another's: the ratio of mean step times with its interval.
+
+Steps of one run are not independent (epochs, checkpoints, a warming machine), so whole blocks of
+them are drawn: the circular block bootstrap of Politis and Romano (1992), its block length chosen
+from the series itself by the rule of Politis and White (Econometric Reviews 23, 2004) as corrected
+by Patton, Politis and White (Econometric Reviews 28, 2009). The interval holds what varies within
+the two runs; what varies between two starts of the same script comes on top.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from speedprof.profiler import run_folder
+from speedprof.profiler.errors import SpeedprofError
+from speedprof.profiler.record import (
+    COLUMN,
+    DISTURBED,
+    STEP_COLUMNS,
+    STEPS,
+    TRACED,
+    frames,
+)
+
+FEWEST = 16  # rows; below, block lengths are guesswork
+MOST_CELLS = 4_096  # longer series are summed up to so many: enough for any block length
+REPLICATES = 4_000
+CHUNK = 200  # replicates at a time, for memory
+LEVEL = 0.95
+DEFAULT_WARMUP = 10
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """New against old; a ratio above 1 means that the new run's steps take longer."""
+
+    ratio: float
+    low: float  # 95 % interval
+    high: float
+    old_ms: float  # mean step
+    new_ms: float
+    old_steps: int
+    new_steps: int
+
+    def slower_by_more_than(self, fraction: float) -> bool:
+        """Return whether the whole interval lies beyond 1 + fraction."""
+        return self.low > 1 + fraction
+
+
+def compare(old: Path, new: Path) -> Comparison:
+    """Compare two run folders; raises SpeedprofError where one has too few steps to tell."""
+    return ratio_of(_enough(old), _enough(new))
+
+
+def ratio_of(old: Floats, new: Floats, *, seed: int = 0) -> Comparison:
+    """Compare two series of rows (wall ms, steps in the row), in the order in which they ran."""
+    generator = np.random.default_rng(seed)
+    drawn = np.log(_means(new, generator)) - np.log(_means(old, generator))
+    tail = (1 - LEVEL) / 2
+    low, high = np.exp(np.quantile(drawn, [tail, 1 - tail]))
+    old_ms, new_ms = (float(rows[:, 0].sum() / rows[:, 1].sum()) for rows in (old, new))
+    return Comparison(
+        ratio=new_ms / old_ms,
+        low=float(low),
+        high=float(high),
+        old_ms=old_ms,
+        new_ms=new_ms,
+        old_steps=int(old[:, 1].sum()),
+        new_steps=int(new[:, 1].sum()),
+    )
+
+
+def _means(rows: Floats, generator: np.random.Generator) -> Floats:
+    """Draw mean step times, ms, of series made of blocks of this one."""
+    cells = _cells(rows)
+    count = len(cells)
+    length = block_length(cells[:, 0] / cells[:, 1])
+    blocks = max(1, round(count / length))
+    around = np.concatenate([cells, cells[: length - 1]])
+    sums = np.concatenate([np.zeros((1, 2)), around.cumsum(axis=0)])
+    of_block = sums[length:] - sums[:-length]  # one for each cell that a block may start at
+    drawn = []
+    for _ in range(REPLICATES // CHUNK):
+        picked = of_block[generator.integers(0, count, (CHUNK, blocks))].sum(axis=1)
+        drawn.append(picked[:, 0] / picked[:, 1])
+    return np.concatenate(drawn)
+
+
+def _cells(rows: Floats) -> Floats:
+    """Sum up neighbours until there are at most MOST_CELLS rows."""
+    size = -(-len(rows) // MOST_CELLS)
+    return np.add.reduceat(rows, np.arange(0, len(rows), size), axis=0)
+
+
+def block_length(series: Floats) -> int:
+    """Return the block length for the mean of a series; at most a sixth of it.
+
+    Patton, Politis and White (2009), circular case: length = (2 G^2 / D)^(1/3) n^(1/3), with
+    G = sum over k of w(k) |k| R(k), D = 4/3 (sum over k of w(k) R(k))^2, R the autocovariance and w
+    the flat-top window of width 2m, m the lag beyond which no autocorrelation stands out.
+    """
+    count = len(series)
+    longest = max(1, count // 6)
+    centred = series - series.mean()
+    variance = float(centred @ centred) / count
+    if variance == 0:
+        return 1
+    lags = min(count // 2, int(np.ceil(np.sqrt(count))) + 5)
+    covariance = np.array([centred[k:] @ centred[: count - k] for k in range(lags + 1)]) / count
+    width = min(2 * _last_standing_out(covariance / variance, count), lags)
+    lag = np.arange(1, width + 1)
+    window = np.minimum(1.0, 2 * (1 - lag / (width or 1)))
+    weighted = window * covariance[1 : width + 1]
+    g = 2 * float(weighted @ lag)
+    d = 4 / 3 * (float(covariance[0]) + 2 * float(weighted.sum())) ** 2
+    if d <= 0:
+        return longest
+    return int(np.clip(np.ceil((2 * g * g / d * count) ** (1 / 3)), 1, longest))
+
+
+def _last_standing_out(correlation: Floats, count: int) -> int:
+    """Return the lag after which K_N autocorrelations in a row are within noise."""
+    noise = 2 * np.sqrt(np.log10(count) / count)
+    quiet_for = max(5, int(np.sqrt(np.log10(count))))
+    loud = np.flatnonzero(np.abs(correlation[1:]) >= noise) + 1
+    last = 0
+    for lag in loud.tolist():
+        if lag - last > quiet_for:
+            break
+        last = lag
+    return last
+
+
+def _enough(folder: Path) -> Floats:
+    rows = steps_of(folder)
+    if len(rows) < FEWEST:
+        raise SpeedprofError(
+            f"{folder.name} has {int(rows[:, 1].sum())} untraced steps after warm-up, too few to "
+            f"compare; run it for {FEWEST} or more"
+        )
+    return rows
+
+
+def steps_of(folder: Path) -> Floats:
+    """Return the untraced steps after warm-up, of the rank that has most: rows (wall ms, steps)."""
+    warmup = _warmup(folder)
+    of_ranks = [_rows(path, warmup) for path in sorted(folder.glob("rank-*.rec"))]
+    return max(of_ranks, key=lambda rows: rows[:, 1].sum(), default=np.zeros((0, 2)))
+
+
+def _warmup(folder: Path) -> int:
+    try:
+        start = json.loads((folder / run_folder.START).read_text("utf-8"))
+        return int(start["options"]["warmup"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return DEFAULT_WARMUP
+
+
+def _rows(path: Path, warmup: int) -> Floats:
+    width = len(STEP_COLUMNS)
+    blocks = [
+        np.frombuffer(payload[: len(payload) // (8 * width) * 8 * width], "<i8").reshape(-1, width)
+        for kind, payload, _ in frames(path.read_bytes())
+        if kind == STEPS
+    ]
+    table = np.concatenate(blocks) if blocks else np.zeros((0, width), np.int64)
+    count = table[:, COLUMN["count"]]
+    after = count.cumsum() > warmup
+    clean = (table[:, COLUMN["flags"]] & (TRACED | DISTURBED)) == 0
+    kept = table[after & clean & (count > 0)]
+    return np.stack([kept[:, COLUMN["wall"]] / 1e6, kept[:, COLUMN["count"]]], axis=1)
