@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from speedprof.advisor.shares import number
+from speedprof.advisor.shares import number, percent, top_line
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import removing
 from speedprof.mitigations.mitigation import Fit, Misfit
@@ -32,17 +32,31 @@ total_loss += loss.detach()  # stays on the device
 if step % {every} == 0:
     print(total_loss.item() / {every}); total_loss.zero_()"""
 
+AHEAD = """\
+# {where}: ask a step ahead, and take the answer when it is needed
+following = executor.submit(ask, step + 1)  # before this step's forward pass
+answer = pending.result(); pending = following"""
+
 
 def assess(run: Run, finding: Finding) -> Fit | Misfit:
     worst = max(run.sync_calls, key=lambda call: call.ms_per_step, default=None)
-    if worst is None:
-        return Misfit(reason="which calls wait for the device was not measured")
-    often = f"{number(worst.calls_per_step)} times a step"
+    if worst is not None:
+        often = f"{number(worst.calls_per_step)} times a step"
+        return Fit(
+            reason=f"{worst.what} at {worst.where} runs {often}, {number(worst.ms_per_step)} ms",
+            gain=removing(
+                finding.low, finding.high, what="waiting for the device", at_least=LEAST
+            ),
+            parameters={"every": EVERY},
+            by_hand=BY_HAND.format(where=worst.where, what=worst.what, every=EVERY),
+        )
+    line = top_line(run, "host", "waiting")
+    if line is None:
+        return Misfit(reason="which calls wait was not measured")
     return Fit(
-        reason=f"{worst.what} at {worst.where} runs {often}, {number(worst.ms_per_step)} ms",
-        gain=removing(finding.low, finding.high, what="waiting for the device", at_least=LEAST),
-        parameters={"every": EVERY},
-        by_hand=BY_HAND.format(where=worst.where, what=worst.what, every=EVERY),
+        reason=f"{percent(line.share)} of the step are waited away at {line.where}",
+        gain=removing(min(finding.low, line.share), finding.high, what="waiting", at_least=LEAST),
+        by_hand=AHEAD.format(where=line.where),
     )
 
 

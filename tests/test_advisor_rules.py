@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 import runs
+from speedprof.advisor import rules
 from speedprof.advisor.finding import CAUSES, Finding
 from speedprof.advisor.rules import RULES
 from speedprof.profiler.run import Phase, Run, Transform
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from pathlib import Path
+from types import ModuleType
 
 Make = Callable[[], Run]
 
@@ -352,3 +354,10 @@ def test_ranks_that_take_turns_at_being_late_are_not_blamed_singly() -> None:
     late = {"late_rank": 3, "late_rank_share": 0.3}
     found = BY_NAME["straggler"].check(talking(transfer_ms=5.0, waiting_ms=35.0, **late))
     assert "no one rank" in found.evidence
+
+
+def test_the_documentation_lists_every_rule_with_its_bottleneck() -> None:
+    page = (Path(rules.__file__).parents[2] / "docs" / "rules.md").read_text()
+    for name, (make, cause, _) in FIRES.items():
+        row = next(line for line in page.splitlines() if line.startswith(f"| {name} |"))
+        assert row.endswith(f"| {BY_NAME[name].check(make()).phase}: {cause} |")

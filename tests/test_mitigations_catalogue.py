@@ -238,3 +238,11 @@ def test_methods_with_negative_evidence_are_not_in_the_catalogue(word: str) -> N
 def _any_finding() -> object:
     run = APPLIES["bf16-autocast"]()
     return judge(run).findings[0]
+
+
+def test_the_documentation_lists_every_remedy_with_its_safety() -> None:
+    page = (Path(card.__file__).parents[1] / "docs" / "remedies.md").read_text()
+    for remedy in CATALOGUE:
+        row = next(line for line in page.splitlines() if line.startswith(f"| {remedy.name} |"))
+        assert row.endswith(f"| {remedy.safety} |")
+        assert all(phase in row and (cause or "") in row for phase, cause in remedy.treats)

@@ -91,7 +91,7 @@ def test_the_published_pair_of_traces_lies_inside_the_predicted_range() -> None:
 
 
 def test_a_jpeg_folder_on_two_cores_lies_inside_the_predicted_range() -> None:
-    """0 to 2 workers: 121 ms of which 70 % load, 71 ms measured; both cores compute in the rest."""
+    """0 to 2 workers: 121 ms, 70 % of it loading, to 71 ms; both cores compute in the rest."""
     folder = pipeline(now_ms=121.0, rest_ms=36.0, cpu_ms=85.0, rest_cores=2.0)
     gain = workers_gain(folder, 2)
     assert gain.low <= 121.0 / 71.0 <= gain.high

@@ -27,7 +27,7 @@ def check(run: Run) -> Finding | None:
     cost = host_part(run, "python_ms")
     if cost is None:
         return None
-    line = top_line(run, "host", "python", "waiting", "logging") or top_line(run, "host")
+    line = top_line(run, "host", "python")
     most = (
         f", most of it ({percent(line.share)}){at(line.where)} in {line.function}" if line else ""
     )

@@ -26,12 +26,14 @@ def check(run: Run) -> Finding | None:
     if cost is None:
         return None
     worst = max(run.sync_calls, key=lambda call: call.ms_per_step, default=None)
-    line = top_line(run, "host", "synchronisation")
+    line = top_line(run, "host", "waiting")
     where = worst.where if worst else line.where if line else None
     calls = (
         f"{worst.what}{at(worst.where)}, {number(worst.calls_per_step)} times a step, is the "
         "costliest; "
         if worst
+        else f"the training thread waits{at(where)}; "
+        if where
         else ""
     )
     evidence = f"{calls}waiting for the device and refilling it takes {cost.text} of each step"
