@@ -28,7 +28,8 @@ $(installed): pyproject.toml
 
 demo: $(installed)
 	$(bin)/python examples/imagefolder.py --data $(demo_data) --epochs 0
-	$(bin)/speedprof run examples/imagefolder.py --data $(demo_data) --workers 0 --epochs 9 --steps 150
+	$(bin)/speedprof run --python $(bin)/python \
+		examples/imagefolder.py --data $(demo_data) --workers 0 --epochs 9 --steps 150
 
 test: check test-fast test-slow
 

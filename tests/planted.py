@@ -25,8 +25,13 @@ from speedprof.profiler.steps import BY_BACKWARD, BY_LOADER, BY_OPTIMIZER, BY_US
 
 SCRIPTS = Path(__file__).parent / "scripts"
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results"
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node")
 BUSY_LOOP = "import os; os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})\nwhile True: pass"
+
+
+def torchrun(ranks: int) -> list[str]:
+    """Return the start of a command that runs a script on so many ranks."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return ["--", *launcher, "--nproc-per-node", str(ranks)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +46,12 @@ class Planted:
     @property
     def truth(self) -> str:
         return f"{self.phase}: {self.cause}" if self.phase else "nothing"
+
+    @property
+    def order(self) -> list[str]:
+        """Return what comes after `speedprof run` for this script."""
+        path = str(SCRIPTS / f"{self.script}.py")
+        return [path] if self.ranks == 1 else [*torchrun(self.ranks), path]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,20 +119,16 @@ LOOPS = (
 )
 
 
-def arguments(script: str, ranks: int = 1) -> list[str]:
-    """Return what comes after `speedprof run` for this script."""
-    path = str(SCRIPTS / f"{script}.py")
-    return [path] if ranks == 1 else ["--", sys.executable, *TORCHRUN, str(ranks), path]
+def run(folder: Path, *order: str) -> Path:
+    """Run a script whole under speedprof in an empty folder; return the run's folder.
 
-
-def run(folder: Path, script: str, ranks: int = 1) -> Path:
-    """Run the script whole under speedprof in an empty folder; return the run's folder.
-
-    Raises AssertionError, with what the run said, where it failed or left no report.
+    `order` is what comes after `speedprof run` and its options. Raises AssertionError, with what
+    the run said, where it failed or left no report.
     """
-    command = [sys.executable, "-m", "speedprof", "run", "--out", "runs", "--quiet"]
+    speedprof = [sys.executable, "-m", "speedprof", "run", "--python", sys.executable]
+    command = [*speedprof, "--out", "runs", "--quiet"]
     done = subprocess.run(
-        [*command, *arguments(script, ranks)],
+        [*command, *order],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -172,7 +179,7 @@ def judged(planted: Planted) -> dict[str, Any]:
     """Run one script and say whether the verdict is the truth."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        report = report_of(run(Path(folder), planted.script, planted.ranks))
+        report = report_of(run(Path(folder), *planted.order))
     shares = report["phases"] or {}
     return {
         "script": planted.script,

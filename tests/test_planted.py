@@ -13,14 +13,14 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("case", planted.PLANTED, ids=lambda case: case.script)
 def test_the_verdict_names_the_planted_cause(case: planted.Planted, tmp_path: Path) -> None:
-    report = planted.report_of(planted.run(tmp_path, case.script, case.ranks))
+    report = planted.report_of(planted.run(tmp_path, *case.order))
     assert planted.verdict(report) == case.truth, planted.told(report)
     assert report["run"]["ranks"] == case.ranks
 
 
 @pytest.mark.parametrize("loop", planted.LOOPS, ids=lambda loop: Path(loop.script).name)
 def test_the_steps_of_any_loop_are_told_apart(loop: planted.Loop, tmp_path: Path) -> None:
-    run = attribution.load(planted.run(tmp_path, loop.script))
+    run = attribution.load(planted.run(tmp_path, str(planted.SCRIPTS / f"{loop.script}.py")))
     assert run.steps == loop.steps
     assert run.step_definition == loop.definition
     assert run.batches_per_step == _about(loop.batches_per_step)
