@@ -151,6 +151,7 @@ class _LoaderWatch:
         moment = now()
         session.clock.mark(moment)
         session.tracker.asked(moment, source)
+        session.leave_if_due()
         return source, use, now()
 
     def _pass_began(self, iterator: Any, entry: tuple[Source, LoaderUse, int] | None) -> None:
@@ -176,6 +177,8 @@ class _LoaderWatch:
         moment = now()
         mark = self._session.clock.mark(moment)
         self._session.tracker.asked(moment, source)
+        if self._session.leaving:
+            self._session.leave_if_due()
         if first:
             self._passes[id(iterator)] = (source, use, 0)
         return source, use, first, mark

@@ -71,7 +71,7 @@ class Session:
         self.step_waited = self.fence.guard(
             "step", lambda *times: self.tracker.explicit_waited(*times)
         )
-        self.step_ends = self.fence.guard("step", lambda now: self.tracker.explicit_ends(now))
+        self.step_ends = self.fence.guard("step", self._explicit_ended)
         self._start()
 
     def _start(self) -> None:
@@ -85,7 +85,8 @@ class Session:
         self.clock = DeviceClock()
         self.telemetry = WorkerTelemetry(self.folder)
         self.seen = facts.Seen(self.recorder)
-        self.stopping = False
+        self.stopping = self.leaving = False
+        self.over = False  # every patch was undone
         self._told, self._telling = 0, FACTS_EVERY_NS
 
     def begin(self, waiting: dict[str, Callable[[ModuleType], None]]) -> None:
@@ -123,24 +124,36 @@ class Session:
                 )  # no atexit in such a child
 
     def _at_boundary(self, now: int, cut: bool) -> int:
-        boundary = self.windows.at_boundary(now, cut)
         done = self.tracker.steps + (0 if cut else 1) - self.options.warmup
+        if self.options.steps is not None and done >= self.options.steps:
+            self.leaving = True
+            self.windows.stop()
+        boundary = self.windows.at_boundary(now, cut)
         if self.options.stop_after is not None and done >= self.options.stop_after:
             self.stopping = True
-        elif self.options.steps is not None and done >= self.options.steps:
-            self.let_go(f"{self.options.steps} steps were measured")
         return boundary
+
+    def leave_if_due(self) -> None:
+        """Let go where `--steps` says so; never inside an optimizer's hooks, which torch iterates over meanwhile."""
+        if self.leaving:
+            self.let_go(f"{self.options.steps} steps were measured")
+
+    def _explicit_ended(self, now: int) -> None:
+        self.tracker.explicit_ends(now)
+        self.leave_if_due()
 
     def stop_if_due(self) -> None:
         """End the script where `--stop-after` says so.
 
         Outside any fence, on the training thread.
         """
-        if self.stopping and self.patches.texts():
+        if self.stopping and not self.over:
             self.end(stopped=True)
             raise SystemExit(0)
 
     def _emitted(self, row: list[int]) -> None:
+        if self.over:
+            return
         self.open_record()
         row[DEVICE_WALL] = row[DEVICE_WAIT] = NOT_MEASURED
         for finished in self.clock.attach(row):
@@ -165,26 +178,22 @@ class Session:
 
     def let_go(self, why: str) -> None:
         """Undo every patch; training goes on as if speedprof had never been there."""
+        if self.over:
+            return
         self.recorder.fact("detached", {"step": self.tracker.steps, "why": why})
         self.end()
 
     def end(self, *, stopped: bool = False) -> None:
         """Undo every patch, finish the record."""
-        if not self.patches.texts():
+        if self.over:
             return
         self.thread = (
             None  # probes that somebody wrapped meanwhile, and so stay, do nothing from now on
         )
-        self.telemetry.due = NEVER
-        self.windows.close()
-        self.tracker.finish()
-        for row in self.clock.drain():
-            self._record(row)
-        self.windows.finish()
-        self.telemetry.flush()
-        for undo in self.at_end:
-            undo()
-        remarks = self.patches.undo()
+        try:
+            self._finish_measuring()
+        finally:
+            remarks = self._undo()
         if not self.recorder.opened:
             return
         for remark in remarks:
@@ -202,8 +211,25 @@ class Session:
         )
         self.recorder.close()
 
+    def _finish_measuring(self) -> None:
+        self.telemetry.due = NEVER
+        self.windows.close()
+        self.tracker.finish()
+        for row in self.clock.drain():
+            self._record(row)
+        self.windows.finish()
+        self.telemetry.flush()
+
+    def _undo(self) -> list[str]:
+        self.over = True
+        for undo in self.at_end:
+            undo()
+        return self.patches.undo()
+
     def _forked(self) -> None:
         """Begin anew in a forked child: it may be a loader's worker, or train itself."""
+        if self.over:
+            return
         self.recorder.forget()
         self.windows.forget()
         self.thread = threading.main_thread().ident

@@ -54,11 +54,14 @@ def _watch_backward(session: Session) -> None:
 def _backward_begins(session: Session) -> int | None:
     thread = get_ident()
     if thread != session.thread:
-        if session.tracker.steps:
+        if session.over or session.tracker.steps:
             return None
         session.thread = thread  # the script trains in a thread of its own
     begin = now()
     session.tracker.backward_begins(begin)
+    if session.leaving:
+        session.leave_if_due()
+        return None
     return begin
 
 
@@ -96,7 +99,7 @@ def _watch_optimizers(session: Session) -> None:
 
 def _optimizer_begins(session: Session, optimizer: Any) -> None:
     if get_ident() != session.thread:
-        if session.tracker.steps:
+        if session.over or session.tracker.steps:
             return
         session.thread = get_ident()
     session.tracker.optimizer_begins(now(), id(optimizer))
