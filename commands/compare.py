@@ -8,21 +8,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-
 from speedprof.commands.closing import colored, width
 from speedprof.profiler import run_folder
 from speedprof.profiler.run import PHASES
+from speedprof.reports.wording import DASH
 
 if TYPE_CHECKING:
     from speedprof.profiler.comparison import Comparison
     from speedprof.profiler.run import Run
 
-DASH = "–"
 WIDEST = 100
 SLOWER = 1  # exit status
 
 
-class _Percent(click.ParamType):
+class _Percent(click.ParamType):  # type: ignore[type-arg]  # generic since click 8.3 only
     """A share written as a percentage, with or without the sign: 5% or 5."""
 
     name = "percentage"
@@ -94,7 +93,6 @@ def sentence(result: Comparison) -> str:
 def _print(result: Comparison, old: Run, new: Run) -> None:
     from rich.console import Console
     from rich.table import Table
-
     from speedprof.reports.escape import visible
     from speedprof.reports.wording import PHASE_NAMES
 

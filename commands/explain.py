@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import click
-
 from speedprof.commands.closing import colored, width
 
 SAFETY_COLORS = {
@@ -17,7 +16,7 @@ SAFETY_COLORS = {
 @click.command("explain")
 @click.argument("name", required=False)
 def command(*, name: str | None) -> None:
-    """Explain the remedy NAME: what it does, when it helps, how safe it is; without NAME list all."""
+    """Explain the remedy NAME: what it does, when it helps, how safe it is. Or list them all."""
     text = _listed() if name is None else _explained(name)
     click.echo(text, color=colored(1))
 

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-
 from speedprof.commands.closing import MACHINE, colored, view_of, width
 from speedprof.profiler import run_folder
 from speedprof.profiler.errors import SpeedprofError
+from speedprof.reports.wording import DASH
 
 if TYPE_CHECKING:
     from rich.table import Table
-
-DASH = "–"
 
 
 @click.command("list")
@@ -40,7 +38,6 @@ def command(*, folder: str) -> None:
 
 def _table(found: list[Path]) -> Table:
     from rich.table import Table
-
     from speedprof.reports.escape import visible
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -55,7 +52,7 @@ def _table(found: list[Path]) -> Table:
 
 
 def _row(folder: Path) -> tuple[str, ...]:
-    """Return a run's cells, from report.json where it was written; a damaged run has its reason as verdict."""
+    """Return a run's cells; what is wrong with a damaged one stands for its verdict."""
     started = _started(folder)
     try:
         report = _report(folder)
