@@ -1,7 +1,8 @@
 """The run for other programs: `report.json`, stable, its schema shipped beside this file.
 
-Shares are rounded to 4 decimals, all other numbers to 5 significant digits: below that is noise, and a report
-that is made twice reads the same. What was not measured is null, and so is what is not finite.
+Shares are rounded to 4 decimals, all other numbers to 5 significant digits: below that is noise,
+and a report that is made twice reads the same. What was not measured is null, and so is what is
+not finite.
 """
 
 from __future__ import annotations
@@ -143,7 +144,10 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _plain(value: object) -> object:
-    """Return what JSON can say: text that UTF-8 can hold, finite numbers, and the repr of the rest."""
+    """Return what JSON can say.
+
+    Text that UTF-8 can hold, finite numbers, and the repr of the rest.
+    """
     if isinstance(value, str):
         return encodable(value)
     if isinstance(value, Mapping):
