@@ -142,14 +142,17 @@ def _balanced(phases: dict[str, Phase]) -> str:
 
 def _unseen(run: Run) -> str:
     mean = step_ms(run)
-    if run.steps == 0 or mean is None:
-        seen = f"only {plenty(run.steps, 'training step')}" if run.steps else "no training step"
+    why = next((gap.why for gap in run.not_measured if gap.what in ("phases", "steps")), None)
+    if run.steps and mean is not None:
         return (
-            f"No verdict: {seen} could be measured; train for more steps, or mark them in the "
-            "script with `with speedprof.step():` around the body of the training loop"
+            f"No verdict: {run.steps} steps of {number(mean)} ms were seen, but not where their "
+            f"time goes ({why or 'no window was recorded'}); run again with windows, for dozens "
+            "of steps"
         )
-    why = next((gap.why for gap in run.not_measured if gap.what == "phases"), None)
+    if why is not None:
+        return f"No verdict: {why}"
+    seen = f"only {plenty(run.steps, 'training step')}" if run.steps else "no training step"
     return (
-        f"No verdict: {run.steps} steps of {number(mean)} ms were seen, but not where their time "
-        f"goes ({why or 'no window was recorded'}); run again with windows, for dozens of steps"
+        f"No verdict: {seen} could be measured; train for more steps, or mark them in the "
+        "script with `with speedprof.step():` around the body of the training loop"
     )

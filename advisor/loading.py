@@ -81,7 +81,9 @@ def startup_fraction(run: Run, loader: Loader) -> float:
     counted = run.steps - run.warmup_steps
     if start is None or loader.persistent_workers or counted <= 0 or phase <= 0:
         return 0.0
-    return min(1.0, start * max(loader.iterations - 1, 0) / counted / phase)
+    # the first start is in the warm-up, and so are those of short epochs
+    starts = min(max(loader.iterations - 1, 0) / counted, loader.iterations / run.steps)
+    return min(1.0, start * starts / phase)
 
 
 def production_ms(loader: Loader) -> float | None:

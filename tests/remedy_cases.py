@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import runs
+
 from speedprof.profiler.run import Environment, Rank, Run, Transform
 
 Make = Callable[[], Run]

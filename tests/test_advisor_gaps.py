@@ -10,6 +10,7 @@ import msgspec
 import pytest
 import runs
 from remedy_cases import APPLIES
+
 from speedprof.advisor.judgement import judge
 from speedprof.mitigations.catalogue import advise, misfits
 from speedprof.profiler.run import Run

@@ -122,6 +122,24 @@ def test_huge_batches_that_are_mostly_collated_are_a_hand_off_even_with_busy_wor
     assert BY_NAME["preparation-bound"].check(seen) is None
 
 
+@pytest.mark.parametrize(
+    ("making_ms", "cause"), [(110.0, "worker_handoff"), (130.0, "cpu_preparation")]
+)
+def test_workers_that_are_idle_four_tenths_of_the_time_are_not_the_limit(
+    making_ms: float, cause: str
+) -> None:
+    seen = loading(runs.preparing(2, making_ms))
+    found = [rule.check(seen) for rule in RULES]
+    assert [one.cause for one in found if one is not None] == [cause]
+
+
+def test_starts_of_short_epochs_are_counted_as_often_as_they_happen() -> None:
+    """30 epochs of 4 steps, 10 of them warm-up: a start every fourth step, not more."""
+    short = runs.preparing(2, 4.0, iterations=30, startup_ms=20.0, first_batch_ms=104.0)
+    seen = runs.run({LOADING: 0.5}, loaders=[short], steps=120, warmup_steps=10)
+    assert BY_NAME["worker-startup"].check(seen).share == pytest.approx(0.25, rel=0.01)
+
+
 def test_a_wait_is_not_called_storage_when_a_busy_cpu_may_explain_it() -> None:
     unknown = {"storage_wait_ms": None, "queued_ms": None}
     slow = runs.fetching(0, 50.0, **unknown)

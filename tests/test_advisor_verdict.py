@@ -6,6 +6,7 @@ import pytest
 import runs
 from hypothesis import given
 from hypothesis import strategies as some
+
 from speedprof.advisor.finding import CAUSES
 from speedprof.advisor.judgement import judge
 from speedprof.profiler.run import PHASES, NotMeasured, Rank, Run
@@ -110,6 +111,15 @@ def test_a_run_without_steps_says_what_to_do() -> None:
     sentence = judge(run).verdict.sentence
     assert sentence.startswith("No verdict: no training step could be measured")
     assert "speedprof.step()" in sentence
+
+
+def test_a_run_without_steps_says_why_where_that_is_known() -> None:
+    why = NotMeasured(what="steps", why="torch was not imported; is this the script that trains?")
+    run = Run(
+        folder="", name="", command=[], cwd="", started_at=0.0, wall_s=None, finished=True,
+        exit_status=0, not_measured=[why],
+    )  # fmt: skip
+    assert judge(run).verdict.sentence == f"No verdict: {why.why}"
 
 
 def test_steps_without_windows_say_why_nothing_is_known_of_their_time() -> None:

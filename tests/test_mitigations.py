@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import runs
 from remedy_cases import APPLIES, MISFITS, NOT_MEASURED, Make
+
 from speedprof.advisor.finding import Finding
 from speedprof.mitigations.catalogue import CATALOGUE, find
 from speedprof.mitigations.mitigation import Fit, Misfit

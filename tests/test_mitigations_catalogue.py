@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import runs
 from remedy_cases import APPLIES, DDP, KINDS, talking
+
 from speedprof.advisor.finding import CAUSES
 from speedprof.advisor.judgement import judge
 from speedprof.mitigations import card

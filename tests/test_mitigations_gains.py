@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
+
 from speedprof.mitigations.gains import (
     Pipeline,
     amdahl,
