@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from speedprof.advisor.shares import step_ms
-
-if TYPE_CHECKING:
-    from speedprof.profiler.run import Line, Loader, Run
+from speedprof.profiler.run import Line, Loader, Run
 
 # Workers that are busy less than this do not hold the training thread up by producing too slowly:
 # a loader that limits the step keeps its workers busy nearly all the time, and 0.6 leaves room for

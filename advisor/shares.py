@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from speedprof.advisor.finding import Finding
-
-if TYPE_CHECKING:
-    from speedprof.profiler.run import Line, Run
+from speedprof.profiler.run import Line, Run
 
 # Below this share of the step no remedy repays its risk. torch-tb-profiler advises from 5 % of
 # loading, XProf calls 5 % "moderately input-bound", TraceLens flags copies and exposed

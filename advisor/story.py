@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from statistics import median
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.advisor.finding import Finding
+from speedprof.profiler.run import Run
 
 # A stall is anything but compute. From a fifth of the step it stands out: removing it gives 1.25x
 # or more. XProf calls 20 % "highly input-bound", TraceML critical, gpuprof warns of communication

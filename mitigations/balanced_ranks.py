@@ -11,16 +11,12 @@ Source: PyTorch performance tuning guide (balance the load); published traces of
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import percent
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import removing
 from speedprof.mitigations.mitigation import Fit, Misfit
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Rank, Run
+from speedprof.profiler.run import Rank, Run
 
 REASONS = {
     "data_loading": "compare its loader and its shard with the others': files, sizes, workers, "

@@ -13,17 +13,13 @@ Source: PyTorch AMP post (2020): 1.5x to 5.5x on V100 with fp16; NERSC's tutoria
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import percent
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import amdahl
 from speedprof.mitigations.mitigation import Fit, Gain, Misfit
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 PRODUCTS = ("matmul", "convolution", "attention")
 STREAMS = ("elementwise", "normalisation", "reduction")

@@ -13,16 +13,12 @@ Source: PyTorch DDP communication hooks; Agarwal et al., "On the utility of grad
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import number, percent
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import speeding_up
 from speedprof.mitigations.mitigation import Fit, Misfit
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 WRAPPER = "DistributedDataParallel"
 FAST_GB_PER_S = (

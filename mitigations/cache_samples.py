@@ -13,18 +13,14 @@ Source: PRESTO (SIGMOD 2022): 3x to 13x loading throughput, functionally identic
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.loading import production_ms
 from speedprof.advisor.shares import percent, size
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import removing
 from speedprof.mitigations.mitigation import Fit, Misfit
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Loader, Run
+from speedprof.profiler.run import Loader, Run
 
 MEMORY_SHARE = 0.5  # of the free memory that a cache may take
 WORTH = 0.2  # of making a sample: below it a cache is not worth its memory

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
+from speedprof.advisor.finding import Finding
 from speedprof.mitigations.mitigation import Fit, Misfit, Mitigation
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 LABELS = ("Does", "Helps", "Avoid", "Safety", "Place", "Source")
 

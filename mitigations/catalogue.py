@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from speedprof.advisor.finding import Finding
+from speedprof.advisor.judgement import Judgement
 from speedprof.advisor.loading import workers_busy
 from speedprof.mitigations import (
     balanced_ranks,
@@ -38,11 +39,7 @@ from speedprof.mitigations import (
 )
 from speedprof.mitigations.mitigation import SAFETIES, Fit, Misfit, Mitigation
 from speedprof.profiler.errors import SpeedprofError
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.advisor.judgement import Judgement
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 WORTH = 1.03  # a predicted 3 % is TraceML's "moderate" change and about the noise of repeated runs
 MOST_ADVICE = 8

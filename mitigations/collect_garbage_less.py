@@ -11,16 +11,12 @@ Source: Python documentation of gc.freeze; msprof-analyze warns of pauses from 1
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import fraction, number, percent, step_ms
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import removing
 from speedprof.mitigations.mitigation import Fit, Misfit
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 WORTH = 0.02  # of the step
 BY_HAND = """\

@@ -12,17 +12,13 @@ Source: torch.compile (ASPLOS 2024): 1.41x over 180 training models on A100; MMA
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import number, percent
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import amdahl
 from speedprof.mitigations.mitigation import Fit, Gain, Misfit
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 FUSIBLE = ("elementwise", "normalisation", "reduction", "other")
 WORTH = 0.1  # of the step

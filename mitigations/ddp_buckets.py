@@ -12,16 +12,12 @@ Source: PyTorch DDP paper (VLDB 2020); NERSC's tutorial on 4 GPUs: 31.0 to 30.5 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import percent, size
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import ceiling
 from speedprof.mitigations.mitigation import Fit, Gain, Misfit
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 WRAPPER = "DistributedDataParallel"
 BEST = 0.25  # of the exposed exchange that better overlap hides

@@ -13,16 +13,12 @@ Source: PyTorch performance tuning guide (avoid unnecessary synchronisation); no
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import number, percent, top_line
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import removing
 from speedprof.mitigations.mitigation import Fit, Misfit
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 EVERY = 50
 LEAST = 0.5  # of the wait: with the queue full again, other things limit the step

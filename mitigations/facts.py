@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from speedprof.advisor.loading import preparation_cpu_ms, waiting_ms
 from speedprof.advisor.shares import step_ms
 from speedprof.mitigations.gains import Pipeline, handoff_ms
-
-if TYPE_CHECKING:
-    from speedprof.profiler.run import Loader, Machine, Run
+from speedprof.profiler.run import Loader, Machine, Run
 
 
 def machine(run: Run) -> Machine | None:

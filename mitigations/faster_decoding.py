@@ -12,18 +12,14 @@ Source: NVIDIA's lab page: 1.3x to 3x on one GPU; NERSC's tutorial with 2 to 16 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.loading import preparation_cpu_ms
 from speedprof.advisor.shares import number, percent
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.facts import is_gpu
 from speedprof.mitigations.gains import speeding_up
 from speedprof.mitigations.mitigation import Fit, Misfit
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Loader, Run
+from speedprof.profiler.run import Loader, Run
 
 IMAGE_SETS = ("image", "folder", "coco", "voc", "celeba", "flowers", "food101", "places")
 IMAGE_STEPS = ("Resize", "RandomResizedCrop", "CenterCrop", "PILToTensor", "ToImage", "ToTensor")

@@ -11,16 +11,12 @@ Source: PyTorch DDP paper (VLDB 2020), performance tuning guide; halving exchang
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import number, percent
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import removing
 from speedprof.mitigations.mitigation import Fit, Misfit
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 WRAPPER = "DistributedDataParallel"
 EVERY = 4

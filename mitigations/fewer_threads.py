@@ -11,17 +11,13 @@ Source: PyTorch performance tuning guide (OMP_NUM_THREADS, affinity); no isolate
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import number, percent, plenty
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import ceiling
 from speedprof.mitigations.mitigation import Fit, Gain, Misfit
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 CAUSE = "cpu-oversubscription"
 SLOWER = 0.9  # two threads on one free core compute hardly faster than one, but a little

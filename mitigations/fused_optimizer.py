@@ -11,16 +11,12 @@ Source: PyTorch documentation of torch.optim (fused is usually fastest, then for
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import fraction, number, percent
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import speeding_up
 from speedprof.mitigations.mitigation import Fit, Misfit
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 FUSED = ("Adam", "AdamW", "SGD", "Adagrad")
 DEVICES = ("cpu", "cuda", "rocm", "mps")

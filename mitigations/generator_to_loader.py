@@ -10,8 +10,7 @@ Source: PyTorch documentation of torch.utils.data; the model is the one of loade
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.loading import data_lines
 from speedprof.advisor.shares import at, number, step_ms
 from speedprof.mitigations import facts
@@ -19,10 +18,7 @@ from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import Pipeline, best_workers, handoff_ms, workers_gain
 from speedprof.mitigations.loader_workers import READERS_PER_CORE
 from speedprof.mitigations.mitigation import Fit, Misfit
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 MOST_WORKERS = 8  # until the loader's own times are known, no more than this
 BY_HAND = """\

@@ -11,17 +11,13 @@ Source: PyTorch documentation of torch.utils.data (single-process loading suits 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.loading import production_ms
 from speedprof.advisor.shares import number, step_ms
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.mitigation import Fit, Gain, Misfit
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 # Collating in a worker allocates shared memory page by page; in the process it reuses memory.
 # Between as long as in the worker and half of it.

@@ -13,17 +13,13 @@ Source: PyTorch CUDA graphs post: host cost is per operator, so it vanishes at l
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import percent
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.facts import loader_call
 from speedprof.mitigations.gains import ceiling
 from speedprof.mitigations.mitigation import Fit, Gain, Misfit
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 ROOM = 0.45  # of device memory in use at most: activations double, weights do not
 

@@ -16,17 +16,13 @@ Source: PyTorch documentation of torch.utils.data; one blog measured 2.48x with 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import number, plenty
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import Pipeline, best_workers, workers_gain
 from speedprof.mitigations.mitigation import Fit, Misfit
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Loader, Run
+from speedprof.profiler.run import Loader, Run
 
 MOST_WORKERS = 16  # one loader; published gains flatten below 20 (Lotus)
 READERS_PER_CORE = (

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.advisor.finding import Finding
+from speedprof.profiler.run import Run
 
 SAFETIES = ("exact", "reseeded", "rounding", "changes_training")
 ACTIONS = ("remove", "restrict", "reorder", "replace", "retrofit")

@@ -13,18 +13,14 @@ Source: WebDataset (PyTorch blog, 2020): "can speed up I/O tenfold"; FFCV's benc
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.loading import production_ms, waiting_ms
 from speedprof.advisor.shares import number, size
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import removing
 from speedprof.mitigations.mitigation import Fit, Misfit
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Loader, Run
+from speedprof.profiler.run import Loader, Run
 
 LEAST = (
     0.5  # of the waiting that goes in the worst case: the nearer place has a latency of its own

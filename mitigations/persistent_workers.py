@@ -12,18 +12,14 @@ Source: PyTorch documentation of torch.utils.data; no isolated published figure.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.loading import epoch_start_ms
 from speedprof.advisor.shares import number, plenty
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import removing
 from speedprof.mitigations.mitigation import Fit, Misfit
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 REFILL = 0.5  # kept workers still begin each epoch with empty queues
 

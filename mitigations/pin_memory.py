@@ -13,17 +13,13 @@ Source: PyTorch tutorial on pin_memory and non_blocking; its figures are plotted
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import number, size
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import removing
 from speedprof.mitigations.mitigation import Fit, Misfit
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 LEAST = 0.4  # of the copying: pinned copies run about 1.7x as fast even where nothing overlaps
 MEMORY_SHARE = 0.1  # of the free memory that pinned batches may take

@@ -12,16 +12,12 @@ Source: PyTorch performance tuning guide (disable gradients in evaluation); no i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import percent
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import removing
 from speedprof.mitigations.mitigation import Fit, Misfit
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 BY_HAND = """\
 # {where}

@@ -10,16 +10,12 @@ Source: PyTorch performance tuning guide; Amdahl's law for how much; no isolated
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import percent
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import removing
 from speedprof.mitigations.mitigation import Fit, Misfit
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Line, Run
+from speedprof.profiler.run import Line, Run
 
 EVERY = 50
 LEAST = 0.5  # of what is seen there: some of it may have to stay

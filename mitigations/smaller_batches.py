@@ -11,16 +11,12 @@ Source: FFCV's performance guide lists it; 4x fewer bytes is arithmetic, no isol
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import size
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import speeding_up
 from speedprof.mitigations.mitigation import Fit, Misfit
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 LARGE = 1 << 20  # bytes: below 1 MiB a batch's size is not what it costs
 BY_HAND = """\

@@ -11,17 +11,13 @@ Source: Hugging Face performance guide: up to 3x throughput; NERSC's tutorial on
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import percent
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import speeding_up
 from speedprof.mitigations.mitigation import Fit, Misfit
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 PRECISION = "float32_matmul_precision"
 WORTH = 0.1  # of the step in matrix products

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
 
 import pytest
 import runs
@@ -13,9 +13,6 @@ from speedprof.advisor import rules
 from speedprof.advisor.finding import CAUSES, Finding
 from speedprof.advisor.rules import RULES
 from speedprof.profiler.run import Phase, Run, Transform
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 UNSEEN = {"phases": None, "step_ms": None}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from types import ModuleType
 
 from speedprof.advisor.rules import (
     allocator,
@@ -27,9 +27,6 @@ from speedprof.advisor.rules import (
     synchronising_calls,
     worker_startup,
 )
-
-if TYPE_CHECKING:
-    from types import ModuleType
 
 # what may be the cause of another finding comes first
 RULES: tuple[ModuleType, ...] = (

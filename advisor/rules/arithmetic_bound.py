@@ -9,13 +9,9 @@ Threshold: half of the step; below it even a 1.5x faster model gives less than 1
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import Part, finding, number, part
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 NAME = "arithmetic-bound"
 COMPUTE_SHARE = 0.5

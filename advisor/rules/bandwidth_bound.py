@@ -9,13 +9,9 @@ Threshold: half of the step, as for arithmetic; it is the verdict from 75 %.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.rules.arithmetic_bound import bound_by
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 NAME = "bandwidth-bound"
 

@@ -9,14 +9,10 @@ Threshold: 5 % of the step (TraceLens' for copies), and the host blocked for hal
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.rules.pageable_copies import pageable_fraction
 from speedprof.advisor.shares import finding, fraction, number, top_line, worth_naming
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 NAME = "blocking-copies"
 BLOCKED = 0.5  # of the copying time

@@ -8,13 +8,9 @@ Threshold: 5 % of the step (see `shares.FINDING_SHARE`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import Part, at, finding, fraction, top_line, worth_naming
 from speedprof.profiler.run import Outside, Run
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
 
 NAME = "checkpointing"
 

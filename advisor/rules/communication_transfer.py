@@ -8,13 +8,9 @@ Threshold: 5 % of the step (TraceLens' for exposed communication; torch-tb-profi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import finding, fraction, number, plenty, size, worth_naming
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Communication, Run
+from speedprof.profiler.run import Communication, Run
 
 NAME = "communication-transfer"
 

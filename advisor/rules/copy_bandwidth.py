@@ -8,15 +8,11 @@ Threshold: 5 % of the step (TraceLens' for copies).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.rules import blocking_copies
 from speedprof.advisor.rules.pageable_copies import pageable_fraction
 from speedprof.advisor.shares import finding, number, size, worth_naming
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 NAME = "copy-bandwidth"
 

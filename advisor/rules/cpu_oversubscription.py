@@ -11,14 +11,10 @@ Threshold: 5 % of the step, and a quarter of the time of making a batch: below i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.loading import explain, production_ms
 from speedprof.advisor.shares import finding, fraction, number, percent, plenty, worth_naming
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Machine, Run
+from speedprof.profiler.run import Machine, Run
 
 NAME = "cpu-oversubscription"
 QUEUED_SHARE = 0.25  # of making a batch

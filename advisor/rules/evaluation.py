@@ -9,13 +9,9 @@ Threshold: 5 % of the step (see `shares.FINDING_SHARE`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.rules.checkpointing import outside_finding
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 NAME = "evaluation"
 

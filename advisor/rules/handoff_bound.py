@@ -9,14 +9,10 @@ Threshold: 5 % of the step (torch-tb-profiler's and XProf's for loading).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.loading import explain
 from speedprof.advisor.shares import finding, plenty, size, worth_naming
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 NAME = "handoff-bound"
 

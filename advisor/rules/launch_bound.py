@@ -8,13 +8,9 @@ Threshold: 5 % of the step (gpuprof warns from 10 %, XProf from 3 % and 15 %).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import Part, finding, fraction, number, top_line, worth_naming
 from speedprof.profiler.run import Host, Run
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
 
 NAME = "launch-bound"
 

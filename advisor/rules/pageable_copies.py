@@ -9,13 +9,9 @@ Threshold: 5 % of the step (TraceLens' for copies); Nsight Systems warns of any 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import finding, number, size, worth_naming
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Copies, Run
+from speedprof.profiler.run import Copies, Run
 
 NAME = "pageable-copies"
 

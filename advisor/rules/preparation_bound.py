@@ -10,15 +10,11 @@ Threshold: 5 % of the step (torch-tb-profiler's and XProf's for loading).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.loading import Loading, explain, preparation_cpu_ms
 from speedprof.advisor.rules.storage_bound import data_lines_are_the_source
 from speedprof.advisor.shares import Part, at, finding, number, plenty, worth_naming
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Loader, Run
+from speedprof.profiler.run import Loader, Run
 
 NAME = "preparation-bound"
 

@@ -10,13 +10,9 @@ Threshold: 10 % of the step (TraceML's warning level for overhead): the update i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import finding, fraction, plenty, worth_naming
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Optimizer, Run
+from speedprof.profiler.run import Optimizer, Run
 
 NAME = "slow-optimizer"
 OPTIMIZER_SHARE = 0.10

@@ -10,14 +10,10 @@ Threshold: 5 % of the step (torch-tb-profiler's and XProf's for loading).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.loading import Loading, data_lines, explain, production_ms, waiting_ms
 from speedprof.advisor.shares import Part, at, finding, number, plenty, size, worth_naming
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 NAME = "storage-bound"
 

@@ -11,14 +11,10 @@ Threshold: 5 % of the step (msprof-analyze calls a rank slow from 5 % over the m
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.rules.communication_transfer import waiting_fraction
 from speedprof.advisor.shares import finding, percent, worth_naming
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Communication, Run
+from speedprof.profiler.run import Communication, Run
 
 NAME = "straggler"
 ONE_RANK = 0.5  # of the waiting: below it the ranks take turns at being late

@@ -9,14 +9,10 @@ Threshold: 5 % of the step (see `shares.FINDING_SHARE`).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from speedprof.advisor.finding import Finding
 from speedprof.advisor.rules.launch_bound import host_part
 from speedprof.advisor.shares import at, finding, number, top_line
-
-if TYPE_CHECKING:
-    from speedprof.advisor.finding import Finding
-    from speedprof.profiler.run import Run
+from speedprof.profiler.run import Run
 
 NAME = "synchronising-calls"
 
