@@ -1,4 +1,4 @@
-"""A window cut into cells, each with its step, place in the loop, label, and what the thread was doing."""
+"""A window cut into cells: each has a step, a place in the loop, a label and a stack."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the GPU did: which host call each kernel came from, and where the device crosses the step boundaries."""
+"""What the GPU did: when the host asked for it, and where the device crosses the steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the training thread was doing at each moment, from samples of its stack and its CPU clock."""
+"""What the training thread was doing, from samples of its stack and its CPU clock."""
 
 from __future__ import annotations
 

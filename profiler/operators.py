@@ -1,4 +1,4 @@
-"""What kind of work an operator or kernel is, by its name, and what that says of the hardware's limit."""
+"""What kind of work an operator is, by its name, and which limit of the hardware that meets."""
 
 from __future__ import annotations
 
@@ -24,46 +24,34 @@ KINDS = (
     "other",
 )
 # The first that matches counts; names are those of ATen, cuBLAS, cuDNN, CUTLASS, oneDNN, Triton.
-_PATTERNS = tuple(
-    (kind, re.compile(pattern))
-    for kind, pattern in (
-        ("attention", r"attention|sdpa|flash_|fmha|mha_"),
-        (
-            "optimizer",
-            r"multi_tensor_apply|_fused_(adam|sgd|adagrad)|adam|(^|_)lamb(_|$)|fusedopt",
-        ),
-        ("normalisation", r"norm|bn_(fw|bw)|welford"),
-        (
-            "convolution",
-            r"conv|cudnn.*(fprop|dgrad|wgrad)|implicit_gemm|winograd|(dgrad|wgrad|fprop)_",
-        ),
-        (
-            "matmul",
-            r"gemm|gemv|cublas|cutlass|matmul|addmm|addbmm|baddbmm|(^|::)_?(mm|bmm|mv|dot)\b"
-            r"|(^|[^a-z])(mm|bmm)backward|mmbackward|::linear|lstm|_gru|gru_|einsum"
-            r"|mkldnn_rnn|xmma",
-        ),
-        (
-            "reduction",
-            r"(^|::|_)(sum|mean|max|min|amax|amin|argmax|argmin|norm|var|std|topk|sort|cumsum|all"
-            r"|any|prod)\b|reduce|softmax|nll_loss|cross_entropy|loss|logsumexp|radixsort|scan",
-        ),
-        (
-            "copy",
-            r"copy|contiguous|clone|memcpy|memset|::to$|_to_copy|::cat\b|catarray|stack|index|gather"
-            r"|scatter|embedding|fill_|zero_|zeros|ones|::full|pad|pinned|roll|repeat|flip",
-        ),
-        (
-            "elementwise",
-            r"elementwise|::(_?foreach_)?(add|sub|mul|div|pow|sqrt|rsqrt|exp|log|neg|abs|clamp|relu"
-            r"|gelu|silu|sigmoid|tanh|dropout|where|bernoulli|threshold|lerp|addcmul|addcdiv|sin|cos"
-            r"|erf|leaky_relu|hardtanh|hardswish|elu|softplus|masked_fill|uniform|normal|random|eq|ne"
-            r"|lt|gt|le|ge|max_pool|avg_pool|adaptive|upsample|interpolate)|pool|dropout|relu|gelu"
-            r"|sigmoid|tanhbackward|mulbackward|addbackward|subbackward|divbackward|powbackward"
-            r"|triton_|vectorized|activation|accumulategrad",
-        ),
-    )
-)
+_PATTERNS = {
+    "attention": r"attention|sdpa|flash_|fmha|mha_",
+    "optimizer": r"multi_tensor_apply|_fused_(adam|sgd|adagrad)|adam|(^|_)lamb(_|$)",
+    "normalisation": r"norm|bn_(fw|bw)|welford",
+    "convolution": (
+        r"conv|cudnn.*(fprop|dgrad|wgrad)|implicit_gemm|winograd|(dgrad|wgrad|fprop)_"
+    ),
+    "matmul": (
+        r"gemm|gemv|cublas|cutlass|matmul|addmm|addbmm|baddbmm|(^|::)_?(mm|bmm|mv|dot)\b"
+        r"|(^|[^a-z])b?mmbackward|::linear|lstm|_gru|gru_|einsum|mkldnn_rnn|xmma"
+    ),
+    "reduction": (
+        r"(^|::|_)(sum|mean|max|min|amax|amin|argmax|argmin|var|std|topk|sort|cumsum|all|any"
+        r"|prod)\b|reduce|softmax|cross_entropy|loss|logsumexp|radixsort|scan"
+    ),
+    "copy": (
+        r"copy|contiguous|clone|memcpy|memset|::to$|::cat\b|catarray|stack|index|gather|scatter"
+        r"|embedding|fill_|zero_|zeros|ones|::full|::pad|::roll|repeat|flip"
+    ),
+    "elementwise": (
+        r"elementwise|::(_?foreach_)?(add|sub|mul|div|pow|sqrt|rsqrt|exp|log|neg|abs|clamp|relu"
+        r"|silu|tanh|where|bernoulli|threshold|lerp|addcmul|addcdiv|sin|cos|erf|elu|masked_fill"
+        r"|uniform|normal|random|eq|ne|lt|gt|le|ge|adaptive|upsample|interpolate)|pool|dropout"
+        r"|relu|gelu|sigmoid|(tanh|mul|add|sub|div|pow)backward|triton_|vectorized|activation"
+        r"|accumulategrad"
+    ),
+}
+_COMPILED = {kind: re.compile(pattern) for kind, pattern in _PATTERNS.items()}
 
 # Multiply-accumulates per byte grow with the size of the operands for these, so large ones
 # wait for arithmetic units; the others touch each value once or a few times (roofline model).
@@ -76,7 +64,7 @@ KNOWN = 0.5  # of the time; where less has a known kind nothing is said
 def kind(name: str) -> str:
     """Return the kind of an operator or kernel, "other" where the name does not tell."""
     lowered = name.lower()
-    for found, pattern in _PATTERNS:
+    for found, pattern in _COMPILED.items():
         if pattern.search(lowered):
             return found
     return "other"

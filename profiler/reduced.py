@@ -61,7 +61,7 @@ class Collective(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CopyTime(msgspec.Struct, frozen=True, kw_only=True):
-    """Host-to-device copies of the whole window, overlapped or not; pinned and pageable on the device's clock."""
+    """Host-to-device copies of the whole window, overlapped or not, on the device's clock."""
 
     pinned_ns: int
     pageable_ns: int

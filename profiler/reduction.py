@@ -42,7 +42,7 @@ def _reduce_file(path: Path) -> bool:
         answer = reduce_window(window_reading.read(path))
         _write(path.with_suffix(".json"), msgspec.json.encode(answer))
         path.unlink()
-    except window_reading.DamagedWindow:
+    except window_reading.DamagedWindowError:
         with contextlib.suppress(OSError):
             path.rename(path.with_suffix(".damaged"))
         return False

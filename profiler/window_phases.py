@@ -1,4 +1,4 @@
-"""Who has each moment of a window: the device if it is busy, otherwise what the training thread does.
+"""Who has each moment of a window: the device if busy, else what the training thread does.
 
 The order of the layers is the definition of the phases (see docs): the first that holds counts.
 What no layer explains is left to the samples of the training thread's stack.
@@ -155,13 +155,13 @@ def blocking_copies(window: Window, device: DeviceActivity) -> Spans:
     That is inside an operator that launched one from pageable memory, or that launched one
     and then waited for it.
     """
-    on_main = on_main(window)
-    waits = window.of_type(RUNTIME) & named(window, _SYNCHRONISE) & on_main
-    calls = window.of_type(RUNTIME, DRIVER) & on_main
+    main = on_main(window)
+    waits = window.of_type(RUNTIME) & named(window, _SYNCHRONISE) & main
+    calls = window.of_type(RUNTIME, DRIVER) & main
     copying = np.isin(window.event["correlation"], device.correlation[device.to_device]) & calls
     pageable = np.isin(window.event["correlation"], device.correlation[device.pageable]) & calls
     synchronous = copying & named(window, re.compile(r"^(cuda|hip)Memcpy$"))
-    copies = named(window, re.compile(r"^aten::(copy_|_to_copy)$")) & on_main
+    copies = named(window, re.compile(r"^aten::(copy_|_to_copy)$")) & main
     start, end = window.event["start"], window.event["end"]
     holds = _holds(start[copies], end[copies], np.sort(start[pageable])) | (
         _holds(start[copies], end[copies], np.sort(start[copying]))
@@ -178,9 +178,10 @@ def _holds(start: Times, end: Times, moments: Times) -> NDArray[np.bool_]:
 
 def _segments(window: Window, loop: Loop, start: int, end: int) -> Partition:
     counted = union((loop.checkpoint, loop.evaluation, loop.loader, loop.between))
-    order = ("counted", "optimizer", "backward", "tail")
-    tail = _tails(window.boundaries, loop.optimizer)
-    covered = cover(start, end, [counted, loop.optimizer, loop.backward, tail])
+    order = ("counted", "backward", "optimizer", "tail")
+    optimizer = _probed(window, "optimizer")
+    tail = _tails(window.boundaries, optimizer)
+    covered = cover(start, end, [counted, loop.backward, optimizer, tail])
     codes = np.array([SEGMENT[name] for name in (*order, "other")], np.int64)
     return Partition(covered.edges, codes[covered.codes])
 

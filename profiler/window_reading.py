@@ -1,8 +1,9 @@
-"""A traced window as numpy columns on one clock, read from a file that may be damaged in any way."""
+"""A traced window as numpy columns on one clock, read from a file that may be damaged."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -25,7 +26,7 @@ TABLES = {"event": EVENT_COLUMNS, "probe": PROBE_COLUMNS, "sample": SAMPLE_COLUM
 DRIFT = 0.01  # two clocks of one machine that run further apart than this were not read right
 
 
-class DamagedWindow(ValueError):
+class DamagedWindowError(ValueError):
     """A window file that cannot be used; the message says why."""
 
 
@@ -74,13 +75,13 @@ class Window:
 
 
 def read(path: Path) -> Window:
-    """Read a window file; raise DamagedWindow, or OSError where it cannot be read at all."""
+    """Read a window file; raise DamagedWindowError, or OSError where it cannot be read at all."""
     data = path.read_bytes()
     if len(data) < PREFIX.size:
-        raise DamagedWindow("it is empty or cut off")
+        raise DamagedWindowError("it is empty or cut off")
     magic, length = PREFIX.unpack_from(data)
     if magic != MAGIC:
-        raise DamagedWindow("it is no window file")
+        raise DamagedWindowError("it is no window file")
     header = _header(data[PREFIX.size : PREFIX.size + length])
     return window(header, _tables(header, data, PREFIX.size + length))
 
@@ -88,7 +89,7 @@ def read(path: Path) -> Window:
 def window(header: Header, tables: dict[str, dict[str, Times]]) -> Window:
     """Put a window's columns on one clock and check that they fit together.
 
-    Raise DamagedWindow.
+    Raise DamagedWindowError.
     """
     event = {name: tables["event"][name] for name in EVENT_COLUMNS}
     _check(header, tables)
@@ -101,12 +102,12 @@ def window(header: Header, tables: dict[str, dict[str, Times]]) -> Window:
 def _header(text: bytes) -> Header:
     try:
         plain = msgspec.json.decode(text.decode("utf-8", "replace"))
-        if isinstance(plain, dict) and isinstance(plain.get("format"), int):
-            if plain["format"] > FORMAT:
-                raise DamagedWindow("a newer speedprof wrote it")
+        written = plain.get("format") if isinstance(plain, dict) else None
+        if isinstance(written, int) and written > FORMAT:
+            raise DamagedWindowError("a newer speedprof wrote it")
         return msgspec.convert(plain, Header, strict=False)
     except msgspec.MsgspecError as error:
-        raise DamagedWindow(f"its header is damaged ({error})") from error
+        raise DamagedWindowError(f"its header is damaged ({error})") from error
 
 
 def _tables(header: Header, data: bytes, position: int) -> dict[str, dict[str, Times]]:
@@ -114,7 +115,7 @@ def _tables(header: Header, data: bytes, position: int) -> dict[str, dict[str, T
     for table, name, length in header.columns:
         end = position + 8 * length
         if length < 0 or end > len(data):
-            raise DamagedWindow("its columns are cut off")
+            raise DamagedWindowError("its columns are cut off")
         column = np.frombuffer(data, "<i8", length, position).astype(np.int64)
         tables.setdefault(table, {})[name] = column
         position = end
@@ -127,7 +128,7 @@ def _tables(header: Header, data: bytes, position: int) -> dict[str, dict[str, T
 def _check(header: Header, tables: dict[str, dict[str, Times]]) -> None:
     for table, names in TABLES.items():
         if len({len(tables[table][name]) for name in names}) > 1:
-            raise DamagedWindow(f"its {table} columns differ in length")
+            raise DamagedWindowError(f"its {table} columns differ in length")
     for table, name, listed in (
         ("event", "name", header.names),
         ("event", "type", header.types),
@@ -136,14 +137,14 @@ def _check(header: Header, tables: dict[str, dict[str, Times]]) -> None:
     ):
         column = tables[table][name]
         if len(column) and not (column.min() >= 0 and column.max() < len(listed)):
-            raise DamagedWindow(f"its {table}s name what it does not list")
+            raise DamagedWindowError(f"its {table}s name what it does not list")
     if any(not 0 <= frame < len(header.frames) for stack in header.stacks for frame in stack):
-        raise DamagedWindow("its stacks name frames that it does not list")
+        raise DamagedWindowError("its stacks name frames that it does not list")
     boundaries = header.boundaries
     if len(boundaries) < 2 or any(
-        b <= a for a, b in zip(boundaries, boundaries[1:], strict=False)
+        b <= a for a, b in pairwise(boundaries)
     ):
-        raise DamagedWindow("it holds no whole step")
+        raise DamagedWindowError("it holds no whole step")
 
 
 def _on_our_clock(
@@ -153,7 +154,7 @@ def _on_our_clock(
     if not len(start):
         return start, start
     if not clock:
-        raise DamagedWindow("nothing ties its events to the step boundaries")
+        raise DamagedWindowError("nothing ties its events to the step boundaries")
     (ours, theirs), (ours_last, theirs_last) = clock[0], clock[-1]
     slope = (ours_last - ours) / (theirs_last - theirs) if theirs_last > theirs else 1.0
     if abs(slope - 1.0) > DRIFT:

@@ -1,0 +1,154 @@
+"""From a run folder to a `Run`: everything that rules, remedies and reports may ask for.
+
+Nothing here trusts a file. A run that was cut short, or whose files are damaged, gives what is
+left of it, and says in `notes` what is missing.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from speedprof.profiler import inside_phases, reading, reduction, run_folder, run_parts
+from speedprof.profiler import record_facts as facts
+from speedprof.profiler.batch_sources import input_kind
+from speedprof.profiler.errors import SpeedprofError
+from speedprof.profiler.loaders import costs, loaders
+from speedprof.profiler.machines import machines
+from speedprof.profiler.ranks import Trained, trained
+from speedprof.profiler.run import Run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from speedprof.profiler.reduced import ReducedWindow
+
+DEFAULT_WARMUP = 10  # of `speedprof run`
+MOST_NOTES = 50
+
+
+def load(folder: Path) -> Run:
+    """Read a run; raise SpeedprofError where there is none, or a newer speedprof made it."""
+    start = reading.json_object(folder / run_folder.START)
+    if start is None:
+        raise SpeedprofError(
+            f"no run in {folder}: {run_folder.START} is missing or damaged; "
+            "`speedprof run train.py` makes a run"
+        )
+    reading.refuse_newer(start.get("format"), run_folder.FORMAT, what=str(folder))
+    end = reading.json_object(folder / run_folder.END)
+    notes = _texts(end.get("notes")) if end else []
+    reduction.reduce_folder(folder)
+    parts = _parts(folder, _warmup(start), notes)
+    return _run(folder, start, end, parts, notes)
+
+
+def _parts(folder: Path, warmup: int, notes: list[str]) -> list[Trained]:
+    """Read every training process, one after the other; return them by rank."""
+    windows: dict[tuple[str, int], list[ReducedWindow]] = {}
+    for path in sorted(folder.glob("window-*.json")):
+        window = reading.read_window(path)
+        if window is None:
+            notes.append(f"{path.name} is damaged and was left out")
+        else:
+            windows.setdefault((window.host, window.pid), []).append(window)
+    damaged = len(list(folder.glob("window-*.damaged")))
+    if damaged:
+        notes.append(f"{damaged} windows could not be read and were left out")
+    found: dict[int, Trained] = {}
+    aside = 0
+    for path in sorted(folder.glob("rank-*.rec")):
+        record = reading.read_record(path)
+        process = record.last("process", facts.Process)
+        mine = windows.get((process.host, process.pid), []) if process else []
+        part = trained(record, sorted(mine, key=lambda w: w.index), warmup)
+        notes.extend(record.damage)
+        if part is None:
+            continue
+        other = found.get(part.rank.rank)
+        aside += other is not None
+        if other is None or part.steps > other.steps:
+            found[part.rank.rank] = part
+    if aside:
+        notes.append(f"{aside} more processes trained or used loaders; the longest is shown")
+    return [found[rank] for rank in sorted(found)]
+
+
+def _run(
+    folder: Path,
+    start: dict[str, Any],
+    end: dict[str, Any] | None,
+    parts: list[Trained],
+    notes: list[str],
+) -> Run:
+    cwd, started = _text(start.get("cwd")), _number(start.get("started_at")) or 0.0
+    spent, lost_lines = costs(sorted(folder.glob("worker-*.jsonl")))
+    nodes, lost_samples = machines(
+        folder.glob("machine-*.jsonl"), run_parts.training_times(parts, started)
+    )
+    if lost_lines + lost_samples:
+        notes.append(f"{lost_lines + lost_samples} lines of telemetry were damaged and left out")
+    status = end.get("exit_status") if end else None
+    run = Run(
+        folder=str(folder),
+        name=_text(start.get("name")) or folder.name,
+        command=_texts(start.get("command")),
+        cwd=cwd,
+        started_at=started,
+        wall_s=_number(end.get("wall_s")) if end else None,
+        finished=end is not None,
+        exit_status=status if isinstance(status, int) else None,
+        stopped_by_us=bool(end and end.get("stopped_by_us") is True),
+        version=_text(start.get("version")),
+        machines=nodes,
+        not_measured=run_parts.not_measured(parts),
+        notes=notes[:MOST_NOTES],
+    )
+    if not parts:
+        return run
+    first = parts[0]
+    found = [
+        run_parts.relative(loader, cwd) for loader in loaders(first.record, spent, first.steps)
+    ]
+    notes += [remark for part in parts for remark in part.remarks]
+    return msgspec.structs.replace(
+        run,
+        **run_parts.identity(parts, started),
+        **run_parts.measures(parts),
+        step_ms=run_parts.step_times_of_all(parts),
+        phases=run_parts.mean_phases(parts),
+        communication=run_parts.communication(parts),
+        compute=inside_phases.compute(first),
+        host=inside_phases.host(first),
+        outside=inside_phases.outside(first),
+        copies=inside_phases.copies(first),
+        lines=inside_phases.lines(first, cwd),
+        loaders=found,
+        input_kind=input_kind(
+            first.windows,
+            first.sources,
+            has_loader=any(loader.role == "training" for loader in found),
+        ),
+        sync_calls=run_parts.sync_calls(first, cwd),
+        changes=run_parts.texts(first, "change"),
+        notes=list(dict.fromkeys(notes + run_parts.texts(first, "note")))[:MOST_NOTES],
+    )
+
+
+def _warmup(start: dict[str, Any]) -> int:
+    options = start.get("options")
+    given = options.get("warmup") if isinstance(options, dict) else None
+    return given if isinstance(given, int) and given >= 0 else DEFAULT_WARMUP
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _texts(value: object) -> list[str]:
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) else None

@@ -1,0 +1,172 @@
+"""One training process, from its record and its windows to what a run says of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from speedprof.profiler import record_facts as facts
+from speedprof.profiler.batch_sources import Source, batch_sources
+from speedprof.profiler.phases import Breakdown, breakdown
+from speedprof.profiler.record import COLUMN, DISTURBED, TRACED
+from speedprof.profiler.run import Rank, StepSeries, StepTimes
+from speedprof.profiler.statistics import step_times
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from speedprof.profiler.reading import Record
+    from speedprof.profiler.reduced import ReducedWindow
+
+MOST_POINTS = 2_000
+SPLITTABLE = ("cpu", "cuda", "rocm")  # whose activity torch.profiler's windows show
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """One process's part of the run."""
+
+    rank: Rank
+    world_size: int
+    record: Record  # without its rows
+    steps: int
+    warmup: int  # steps left out
+    traced: int
+    windows: list[ReducedWindow]  # that can be used
+    unusable: list[str]  # why others cannot
+    sources: frozenset[Source]
+    breakdown: Breakdown | None
+    series: StepSeries | None
+    means: dict[str, float]  # of the record's columns, per step
+    updates_per_step: float | None
+    batches_per_step: float | None
+    begins_unix: float | None
+    ends_unix: float | None
+    remarks: list[str]
+
+
+def trained(record: Record, windows: Sequence[ReducedWindow], warmup: int) -> Trained | None:
+    """Sum up one process; None where it made no step and used no loader."""
+    process = record.last("process", facts.Process)
+    if process is None or (not len(record.rows) and not record.facts.get("loader")):
+        return None
+    ranked = record.last("rank", facts.RankFact)
+    device = _device(record, process)
+    remarks: list[str] = []
+    kept = _steady(record, warmup, remarks)
+    usable = [w for w in windows if w.unusable is None and device in SPLITTABLE]
+    sources = batch_sources(usable)
+    traced = record.rows[(record.column("flags") & TRACED) > 0]
+    parts = None
+    if len(kept):
+        parts = breakdown(kept, usable, sources, traced=traced, device=device)
+    memory = record.last("memory", facts.Memory) or facts.Memory()
+    counts = record.column("count")
+    steps = int(counts.sum())
+    rank = Rank(
+        rank=ranked.rank if ranked else process.rank,
+        node=process.host,
+        pid=process.pid,
+        device=device,
+        steps=steps,
+        step_ms=_step_ms(kept),
+        phases=parts.phases if parts else None,
+        peak_memory_bytes=memory.peak_bytes,
+        peak_device_bytes=memory.peak_device_bytes,
+        device_memory_bytes=memory.device_bytes,
+    )
+    result = Trained(
+        rank=rank,
+        world_size=ranked.world_size if ranked else process.world_size,
+        record=record,
+        steps=steps,
+        warmup=min(warmup, steps),
+        traced=int(counts[(record.column("flags") & TRACED) > 0].sum()),
+        windows=usable,
+        unusable=[w.unusable for w in windows if w.unusable is not None],
+        sources=sources,
+        breakdown=parts,
+        series=_series(record.rows),
+        means=_means(kept),
+        updates_per_step=_per_step(record.rows, "updates"),
+        batches_per_step=_per_step(kept if len(kept) else record.rows, "batches"),
+        begins_unix=_unix(process, record.rows[0, COLUMN["start"]]) if steps else None,
+        ends_unix=_unix(process, _end(record.rows)) if steps else None,
+        remarks=remarks,
+    )
+    record.rows = record.rows[:0]  # memory stays bounded however many ranks there are
+    return result
+
+
+def _steady(record: Record, warmup: int, remarks: list[str]) -> NDArray[np.int64]:
+    """Return the rows after warm-up that no window touched; fewer demands where there are none."""
+    rows = record.rows
+    if not len(rows):
+        return rows
+    warm = np.cumsum(record.column("count")) > warmup
+    untraced = (record.column("flags") & (TRACED | DISTURBED)) == 0
+    if (warm & untraced).any():
+        return rows[warm & untraced]
+    if warm.any():
+        remarks.append("all steps after warm-up were traced, so step times include tracing")
+        return rows[warm]
+    remarks.append(f"the run ended within its {warmup} warm-up steps, so they are counted")
+    return rows[untraced] if untraced.any() else rows
+
+
+def _step_ms(rows: NDArray[np.int64]) -> StepTimes | None:
+    return step_times(*(rows[:, COLUMN[name]] for name in ("wall", "count", "samples")))
+
+
+def _device(record: Record, process: facts.Process) -> str:
+    told = record.last("device", facts.Device)
+    device = told.device if told else process.device
+    return "rocm" if device == "cuda" and process.hip else device
+
+
+def _means(rows: NDArray[np.int64]) -> dict[str, float]:
+    steps = max(int(rows[:, COLUMN["count"]].sum()), 1)
+    return {name: float(rows[:, index].sum()) / steps for name, index in COLUMN.items()}
+
+
+def _per_step(rows: NDArray[np.int64], name: str) -> float | None:
+    seen = int(rows[:, COLUMN[name]].sum())
+    return seen / int(rows[:, COLUMN["count"]].sum()) if seen else None
+
+
+def _unix(process: facts.Process, at: np.int64) -> float | None:
+    ours, theirs = process.clock
+    return (int(at) - ours + theirs) / 1e9 if theirs else None
+
+
+def _end(rows: NDArray[np.int64]) -> np.int64:
+    end: np.int64 = (rows[:, COLUMN["start"]] + rows[:, COLUMN["wall"]]).max()
+    return end
+
+
+def _series(rows: NDArray[np.int64]) -> StepSeries | None:
+    """Thin the steps to MOST_POINTS means of neighbours."""
+    if not len(rows):
+        return None
+    points = min(len(rows), MOST_POINTS)
+    group = np.arange(len(rows)) * points // len(rows)
+    steps = np.bincount(group, rows[:, COLUMN["count"]])
+
+    def mean_ms(*names: str) -> list[float]:
+        total = sum(rows[:, COLUMN[name]] for name in names)
+        each: list[float] = (np.bincount(group, total) / steps / 1e6).round(4).tolist()
+        return each
+
+    first = np.searchsorted(group, np.arange(points))
+    start = rows[first, COLUMN["start"]] - rows[0, COLUMN["start"]]
+    return StepSeries(
+        start_s=(start / 1e9).round(6).tolist(),
+        wall_ms=mean_ms("wall"),
+        input_wait_ms=mean_ms("input_wait", "input_start"),
+        outside_ms=mean_ms("checkpoint", "evaluation", "between"),
+        traced=(np.bincount(group, rows[:, COLUMN["flags"]] & TRACED) > 0).tolist(),
+    )

@@ -1,0 +1,218 @@
+"""What a run says of all its training processes together."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import numpy as np
+
+from speedprof.profiler import record_facts as facts
+from speedprof.profiler.inside_phases import shown
+from speedprof.profiler.matching import late_phase, match
+from speedprof.profiler.ranks import SPLITTABLE, Trained
+from speedprof.profiler.run import (
+    PHASES,
+    Communication,
+    Environment,
+    Loader,
+    Model,
+    NotMeasured,
+    Optimizer,
+    Phase,
+    StepTimes,
+    SyncCall,
+    Timeline,
+)
+
+if TYPE_CHECKING:
+    from speedprof.profiler.reduced import Collective
+
+MOST_SYNC_CALLS, MOST_TIMELINES, MOST_BUILT = 40, 8, 20
+
+
+def identity(parts: list[Trained], started: float) -> dict[str, Any]:
+    """Return who trained, on what, and how steps were told apart."""
+    first = parts[0]
+    process = first.record.last("process", facts.Process)
+    assert process is not None
+    end = first.record.last("end", facts.End)
+    begins = first.begins_unix
+    return {
+        "world_size": max(len(parts), *(part.world_size for part in parts)),
+        "ranks": [part.rank for part in parts],
+        "device": first.rank.device,
+        "step_definition": end.step_definition if end else None,
+        "startup_s": max(0.0, begins - started) if begins and started else None,
+        "environment": Environment(
+            python=process.python,
+            torch=process.torch,
+            cuda=process.cuda,
+            torchvision=process.torchvision,
+            threads=process.threads,
+            flags=process.flags,
+        ),
+        "optimizers": first.record.all("optimizer", Optimizer)[:MOST_BUILT],
+        "models": first.record.all("model", Model)[-MOST_BUILT:],
+    }
+
+
+def measures(parts: list[Trained]) -> dict[str, Any]:
+    """Return the counts and means of the first rank, and the timelines of all."""
+    first = parts[0]
+    return {
+        "steps": first.steps,
+        "warmup_steps": first.warmup,
+        "traced_steps": first.traced,
+        "windows": len(first.windows),
+        "updates_per_step": first.updates_per_step,
+        "batches_per_step": first.batches_per_step,
+        "series": first.series,
+        "garbage_ms": first.means["garbage"] / 1e6 if first.steps else None,
+        "timelines": _timelines(parts),
+    }
+
+
+def step_times_of_all(parts: list[Trained]) -> StepTimes | None:
+    """Return the first rank's step times, with the samples of all ranks."""
+    first = parts[0].rank.step_ms
+    rates = [part.rank.step_ms.samples_per_s for part in parts if part.rank.step_ms is not None]
+    known = [rate for rate in rates if rate is not None]
+    if first is None or len(known) < len(parts):
+        return first
+    return msgspec.structs.replace(first, samples_per_s=sum(known))
+
+
+def mean_phases(parts: list[Trained]) -> dict[str, Phase] | None:
+    """Return the mean of the ranks' phases.
+
+    Ranks wait for each other, so their intervals are not independent: the mean of the bounds is
+    kept, which is never too narrow.
+    """
+    known = [part.rank.phases for part in parts if part.rank.phases is not None]
+    if not known:
+        return None
+    return {
+        name: Phase(
+            **{
+                field: float(np.mean([getattr(phases[name], field) for phases in known]))
+                for field in ("share", "low", "high", "ms")
+            }
+        )
+        for name in PHASES
+    }
+
+
+def communication(parts: list[Trained]) -> Communication | None:
+    """Return the inside of the communication phase; None with one process, or without windows."""
+    traced = [part for part in parts if part.windows]
+    if not traced or (len(parts) == 1 and parts[0].world_size == 1 and not _collectives(parts[0])):
+        return None
+    steps = sum(len(window.cube) for part in traced for window in part.windows)
+    windows = [window for part in traced for window in part.windows]
+    exposed = mean_phases(parts)
+    matched = match({part.rank.rank: _collectives(part) for part in traced})
+    late = matched.late_rank if matched else None
+    phases_ms = {
+        part.rank.rank: {name: phase.ms for name, phase in part.rank.phases.items()}
+        for part in parts
+        if part.rank.phases is not None
+    }
+    size = sum(c.bytes for window in windows for c in window.collectives if c.bytes > 0)
+    return Communication(
+        total_ms=sum(window.collective_ns for window in windows) / steps / 1e6,
+        exposed_ms=exposed["communication"].ms if exposed else 0.0,
+        transfer_ms=matched.transfer_ms if matched else None,
+        waiting_ms=matched.waiting_ms if matched else None,
+        late_rank=late,
+        late_rank_share=matched.late_rank_share if matched else None,
+        late_rank_phase=late_phase(phases_ms, late) if late is not None else None,
+        collectives=sum(len(window.collectives) for window in windows) / steps,
+        bytes=size / steps if size else None,
+    )
+
+
+def _collectives(part: Trained) -> list[Collective]:
+    return [collective for window in part.windows for collective in window.collectives]
+
+
+def _timelines(parts: list[Trained]) -> list[Timeline]:
+    """Return one step of each rank: that of the window whose wall time is the median."""
+    chosen = []
+    for part in parts[:MOST_TIMELINES]:
+        drawn = [window.timeline for window in part.windows if window.timeline is not None]
+        drawn.sort(key=lambda timeline: timeline.wall_ms)
+        if drawn:
+            middle = drawn[(len(drawn) - 1) // 2]
+            chosen.append(msgspec.structs.replace(middle, rank=part.rank.rank))
+    return chosen
+
+
+def sync_calls(part: Trained, cwd: str) -> list[SyncCall]:
+    """Return the lines that wait for the device, costliest first."""
+    last = {(fact.what, fact.where): fact for fact in part.record.all("sync_call", facts.SyncFact)}
+    if not part.steps:
+        return []
+    found = [
+        SyncCall(
+            what=fact.what,
+            where=shown(fact.where, cwd),
+            calls_per_step=fact.count / part.steps,
+            ms_per_step=fact.ns / part.steps / 1e6,
+        )
+        for fact in last.values()
+    ]
+    found.sort(key=lambda call: -call.ms_per_step)
+    return found[:MOST_SYNC_CALLS]
+
+
+def relative(loader: Loader, cwd: str) -> Loader:
+    """Show where a loader was built as the user would write it."""
+    where = shown(loader.where, cwd) if loader.where else None
+    return msgspec.structs.replace(loader, where=where)
+
+
+def texts(part: Trained, name: str) -> list[str]:
+    return [fact.text for fact in part.record.all(name, facts.Text)]
+
+
+def training_times(parts: list[Trained], started: float) -> dict[str, tuple[float, float]]:
+    """Return, by node, from when to when it trained, in seconds since the run began."""
+    times: dict[str, list[float]] = defaultdict(list)
+    for part in parts:
+        if part.begins_unix is not None and part.ends_unix is not None:
+            times[part.rank.node] += [part.begins_unix - started, part.ends_unix - started]
+    return {node: (min(moments), max(moments)) for node, moments in times.items()}
+
+
+def not_measured(parts: list[Trained]) -> list[NotMeasured]:
+    """Say what could not be seen, and why."""
+    if not parts or parts[0].breakdown is None:
+        return [NotMeasured(what="phases", why="no training step was seen")]
+    first = parts[0]
+    device = first.rank.device
+    found = []
+    if not first.breakdown.split:
+        why = _why_no_window(first)
+        found.append(NotMeasured(what="host", why=f"its time is inside compute: {why}"))
+        if max(part.world_size for part in parts) > 1:
+            found.append(NotMeasured(what="communication", why=f"it is inside compute: {why}"))
+        if device != "cpu":
+            found.append(NotMeasured(what="host_to_device", why=f"it is inside compute: {why}"))
+    if device == "cpu":
+        found.append(NotMeasured(what="host_to_device", why="the training used no GPU"))
+    if max(part.world_size for part in parts) == 1 and first.breakdown.split:
+        found.append(NotMeasured(what="communication", why="one process trained alone"))
+    return found
+
+
+def _why_no_window(part: Trained) -> str:
+    """Say why no step was split by torch.profiler."""
+    if part.rank.device not in SPLITTABLE:
+        return f"torch.profiler's windows do not show what {part.rank.device} devices do"
+    unusable = next((w for w in part.unusable if w), None)
+    if unusable is not None:
+        return unusable
+    told = part.record.last("no_window", facts.NoWindow)
+    return told.why if told else "no step was traced (the run was too short, or --no-windows)"
