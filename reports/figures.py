@@ -31,6 +31,7 @@ INK = {  # role -> the colour that stands for it until the picture is finished
     "accent": "#000023",
     "mark": "#000024",
     "second": "#000025",
+    "soft": "#000027",
     "paper": "#000026",
 }
 _ROLES = {code: role for role, code in INK.items()}
@@ -38,6 +39,7 @@ _SETTINGS = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "text.usetex": False,
+    "axes.formatter.use_mathtext": False,
     "axes.unicode_minus": True,
     "path.simplify": True,
     "path.simplify_threshold": 0.5,
@@ -45,9 +47,13 @@ _SETTINGS = {
 _STYLE = re.compile(r' style="([^"]*)"')
 _TITLE = re.compile(r"<\?xml.*?<svg[^>]*>|</svg>\s*$", re.DOTALL)
 _METADATA = re.compile(r"<metadata>.*?</metadata>\s*|<style.*?</style>\s*", re.DOTALL)
-_GROUP_ID = re.compile(r'<g id="[^"]*">')
+_GROUP_COORDINATES = re.compile(r' (?:d|x|y|transform|width|height)="[^"]*"')
+_DIGITS = re.compile(r"(\.\d)\d+")
+_ID = re.compile(r'<g id="[^"]*">')
 _SPACE = re.compile(r"\s*\n\s*")
 _EMPTY = re.compile(r"<g>\s*</g>|<defs>\s*</defs>")
+_COORDINATES = re.compile(r' (?:d|x|y|transform|width|height)="[^"]*"')
+_DIGITS = re.compile(r"(\.\d)\d+")
 _ID = re.compile(r'(id="|url\(#|href="#)')
 
 
@@ -118,6 +124,7 @@ def finished(figure: Figure, *, name: str, title: str, description: str) -> str:
     body = _GROUP_ID.sub("<g>", _STYLE.sub(_as_classes, body))
     body = _EMPTY.sub("", _SPACE.sub(" ", body)).replace("xlink:href", "href")
     body = _ID.sub(lambda match: f"{match[1]}{name}-", body)
+    body = _COORDINATES.sub(lambda match: _DIGITS.sub(r"\1", match[0]), body)
     height = round(figure.get_figheight() * 72)
     return (
         f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="{name}-title {name}-desc">'
@@ -156,10 +163,23 @@ def shaped(values: list[float]) -> Any:
 
 
 def unit(made: Axes, text: str) -> None:
-    """Write what is measured above the axis's left end, where it reads without turning the head."""
+    """Write what is measured above the axes' left end, where it reads without turning the head."""
+    note(made, text, at=(0, 1), offset=(0, 8))
+
+
+def note(
+    made: Axes,
+    text: str,
+    *,
+    at: tuple[float, float],
+    offset: tuple[float, float],
+    role: str = "muted",
+    side: str = "left",
+) -> None:
+    """Write a line beside the axes; `at` is a fraction of them, `offset` user units."""
     made.annotate(
-        text, (0, 1), xycoords="axes fraction", xytext=(-34, 6), textcoords="offset points",
-        color=INK["muted"], fontsize=12, va="bottom",
+        text, at, xycoords="axes fraction", xytext=offset, textcoords="offset points",
+        color=INK[role], fontsize=12, va="bottom", ha=side,
     )  # fmt: skip
 
 

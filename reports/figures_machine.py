@@ -15,19 +15,20 @@ if TYPE_CHECKING:
 
     from speedprof.profiler.run import Machine, Sample
 
-PANEL, GAP, FOOT = 84, 34, 44  # user units
+PANEL, GAP, FOOT = 64, 36, 44  # user units
 MOST_ROWS = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """One quantity over time; `main` is filled, the other one is a line."""
+    """One panel: a filled quantity and maybe a second one as a line."""
 
     title: str
     unit: str
+    names: tuple[str, ...]
     main: list[float]
-    other: list[float] | None
-    top: float | None  # None: as high as it gets
+    other: list[float] | None = None
+    top: float | None = None  # None: as high as it gets
 
 
 def draw(machine: Machine, number: int) -> Figure | None:
@@ -37,11 +38,8 @@ def draw(machine: Machine, number: int) -> Figure | None:
     panels = _panels(machine)
     name = f"machine-{number}"
     title = f"{machine.node} while the run lasted"
-    description = (
-        f"{len(machine.samples)} samples of "
-        + ", ".join(panel.title for panel in panels)
-        + ". Filled: this run's processes; line: the whole machine or the second quantity named."
-    )
+    named = ", ".join(f"{panel.title} ({' and '.join(panel.names)})" for panel in panels)
+    description = f"{len(machine.samples)} samples of {named}."
     with figures.drawing(name):
         svg = _svg(machine, panels, name=name, title=title, description=description)
     return Figure(
@@ -49,51 +47,66 @@ def draw(machine: Machine, number: int) -> Figure | None:
         title=title,
         description=description,
         svg=svg,
-        legend=(("fill-accent", "first quantity named"), ("stroke-second", "second")),
+        legend=(),
         table=_table(machine, panels),
     )
 
 
 def _panels(machine: Machine) -> list[Series]:
     samples = machine.samples
-    panels = [
-        Series(
-            title="CPU: this run, all processes",
-            unit="%",
-            main=[100 * sample.tree_cpu for sample in samples],
-            other=[100 * sample.cpu for sample in samples],
-            top=100,
-        ),
-        Series(
-            title="memory: this run",
-            unit="GB",
-            main=[sample.memory_bytes / 1e9 for sample in samples],
-            other=None,
-            top=None,
-        ),
+    cpu = Series(
+        title="CPU",
+        unit="%",
+        names=("this run", "all processes"),
+        main=[100 * sample.tree_cpu for sample in samples],
+        other=[100 * sample.cpu for sample in samples],
+        top=100,
+    )
+    memory = Series(
+        title="Memory",
+        unit="GB",
+        names=("this run",),
+        main=[sample.memory_bytes / 1e9 for sample in samples],
+    )
+    read = [sample.read_bytes_per_s for sample in samples]
+    written = [sample.write_bytes_per_s for sample in samples]
+    received = [sample.received_bytes_per_s for sample in samples]
+    sent = [sample.sent_bytes_per_s for sample in samples]
+    return [
+        cpu,
+        memory,
+        *_rates("Storage", ("read", "written"), read, written),
+        *_rates("Network", ("received", "sent"), received, sent),
+        *_gpu_panels(samples),
     ]
-    panels += _rates(samples, "storage: read, written", ("read_bytes_per_s", "write_bytes_per_s"))
-    network = ("received_bytes_per_s", "sent_bytes_per_s")
-    panels += _rates(samples, "network: received, sent", network)
-    return panels + _gpu_panels(samples)
 
 
-def _rates(samples: list[Sample], title: str, names: tuple[str, str]) -> list[Series]:
-    first, second = ([getattr(sample, name) for sample in samples] for name in names)
-    if any(value is None for value in first + second) or not any(first + second):
+def _rates(
+    title: str, names: tuple[str, str], first: list[float | None], second: list[float | None]
+) -> list[Series]:
+    """Return a panel where both rates were seen in every sample and anything moved."""
+    main = [value / 1e6 for value in first if value is not None]
+    other = [value / 1e6 for value in second if value is not None]
+    if len(main) < len(first) or len(other) < len(second) or not any(main + other):
         return []
-    main, other = ([value / 1e6 for value in values] for values in (first, second))
-    return [Series(title=title, unit="MB/s", main=main, other=other, top=None)]
+    return [Series(title=title, unit="MB/s", names=names, main=main, other=other)]
 
 
 def _gpu_panels(samples: list[Sample]) -> list[Series]:
     busy = _over_gpus(samples, lambda values: sum(values) / len(values))
     if busy is None:
         return []
-    least = _over_gpus(samples, min)
     several = len(samples[0].gpus) > 1
-    title = "GPU: mean, least busy" if several else "GPU: busy"
-    return [Series(title=title, unit="%", main=busy, other=least if several else None, top=100)]
+    return [
+        Series(
+            title="GPU busy",
+            unit="%",
+            names=("mean of all", "least busy") if several else ("busy",),
+            main=busy,
+            other=_over_gpus(samples, min) if several else None,
+            top=100,
+        )
+    ]
 
 
 def _over_gpus(samples: list[Sample], merge: Callable[[list[float]], float]) -> list[float] | None:
@@ -123,13 +136,18 @@ def _svg(
 
 def _plot(axes: Axes, at: list[float], panel: Series) -> None:
     ink = figures.INK
-    axes.fill_between(at, 0, panel.main, color=ink["accent"], linewidth=0)
+    axes.fill_between(at, 0, panel.main, color=ink["soft"], linewidth=0)
+    axes.plot(at, panel.main, color=ink["accent"], linewidth=1)
     if panel.other is not None:
-        axes.plot(at, panel.other, color=ink["second"], linewidth=1.2)
+        axes.plot(at, panel.other, color=ink["second"], linewidth=1)
     highest = max(panel.main + (panel.other or []))
     axes.set_ylim(0, panel.top or max(highest * 1.1, 1e-6))
     axes.locator_params(axis="y", nbins=3)
-    figures.unit(axes, f"{panel.unit}   {panel.title}")
+    figures.note(axes, f"{panel.title}, {panel.unit}", at=(0, 1), offset=(0, 7), role="ink")
+    if panel.other is not None:
+        marked = (f"■ {panel.names[0]}", f"— {panel.names[1]}")
+        figures.note(axes, marked[0], at=(1, 1), offset=(-110, 7), role="accent", side="right")
+        figures.note(axes, marked[1], at=(1, 1), offset=(0, 7), role="second", side="right")
 
 
 def _table(machine: Machine, panels: list[Series]) -> Table:
@@ -143,7 +161,10 @@ def _table(machine: Machine, panels: list[Series]) -> Table:
         caption=f"Means over {size} samples each",
         columns=(
             Column("from", "number"),
-            *(Column(f"{panel.title.split(',')[0]} ({panel.unit})", "number") for panel in panels),
+            *(
+                Column(f"{panel.title}, {panel.names[0]} ({panel.unit})", "number")
+                for panel in panels
+            ),
         ),
         rows=tuple(rows),
     )

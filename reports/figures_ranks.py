@@ -27,7 +27,7 @@ def draw(ranks: list[Rank], late_rank: int | None) -> Figure | None:
     description = _description(len(shown), len(ranks), late_rank)
     with figures.drawing("ranks"):
         figure = figures.canvas(HEIGHT)
-        axes = figures.axes(figure, top=26)
+        axes = figures.axes(figure, top=30)
         _plot(axes, shown, late_rank)
         svg = figures.finished(figure, name="ranks", title=title, description=description)
     present = [name for name in PHASES if any(phases[name].share > 0 for _, phases in shown)]
@@ -53,7 +53,7 @@ def _plot(axes: Axes, shown: list[tuple[Rank, dict[str, Phase]]], late_rank: int
         figures.boxes(axes, boxes, f"phase-{name}")
     tallest = max(foot)
     axes.set_xlim(-0.6, max(len(shown), 4) - 0.4)
-    axes.set_ylim(0, tallest * 1.05)
+    axes.set_ylim(0, tallest * 1.1)
     stride = max(1, -(-len(shown) // 16))
     places = range(0, len(shown), stride)
     axes.set_xticks(list(places))
@@ -63,7 +63,7 @@ def _plot(axes: Axes, shown: list[tuple[Rank, dict[str, Phase]]], late_rank: int
     for place, (rank, _) in enumerate(shown):
         if rank.rank == late_rank:
             axes.text(
-                place, tallest * 1.06, "late", ha="center", va="bottom", fontsize=12,
+                place, tallest * 1.01, "late", ha="center", va="bottom", fontsize=12,
                 color=figures.INK["ink"],
             )  # fmt: skip
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from speedprof.profiler.run import StepSeries
 
-HEIGHT = 250
+HEIGHT = 260
 HEADROOM = 1.3  # times the 98th percentile: a few slow first steps must not flatten the rest
 MOST_ROWS = 24  # of the table beside the picture
 LEGEND = (
@@ -35,7 +35,7 @@ def draw(series: StepSeries) -> Figure | None:
     description = _description(series, top)
     with figures.drawing("steps"):
         figure = figures.canvas(HEIGHT)
-        axes = figures.axes(figure, top=22)
+        axes = figures.axes(figure, top=30)
         _plot(axes, series, top)
         svg = figures.finished(figure, name="steps", title=title, description=description)
     return Figure(
@@ -55,7 +55,7 @@ def _plot(axes: Axes, series: StepSeries, top: float) -> None:
     ink = figures.INK
     axes.fill_between(start, 0, wait, color=ink["phase-data_loading"], linewidth=0)
     axes.fill_between(start, wait, wait + outside, color=ink["phase-outside"], linewidth=0)
-    axes.plot(start, wall.clip(max=top), color=ink["ink"], linewidth=1.2)
+    axes.plot(start, wall, color=ink["ink"], linewidth=1.2)
     traced = start[figures.shaped([float(flag) for flag in series.traced]) > 0]
     axes.plot(
         traced, [top * 1.04] * len(traced), linestyle="none", marker="v", markersize=6,
@@ -81,7 +81,9 @@ def _description(series: StepSeries, top: float) -> str:
         f" of which {wording.ms(wait[middle])} are spent waiting for input."
     )
     if beyond:
-        sentence += f" {beyond} slower ones, up to {wording.ms(wall[-1])}, are cut off at the top."
+        sentence += (
+            f" {beyond} slower ones, up to {wording.ms(wall[-1])}, leave the picture at the top."
+        )
     return sentence
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import shlex
 import time
 from importlib import resources
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from speedprof.profiler.run import Run
     from speedprof.reports.view import View
 
+_UNIT = re.compile(r"(?<=\d) (?=%|m?s\b|[kMGT]?B\b|[kMGT]?B/s\b)")
 BEST = 3  # remedies beside the verdict
 SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
     sections_step.over_time,
@@ -90,6 +92,7 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
     )
     environment.filters["code"] = _code
+    environment.filters["prose"] = _prose
     environment.filters["svg"] = _trusted
     return environment
 
@@ -105,6 +108,11 @@ def _code(text: str) -> Markup:
     from markupsafe import escape
 
     return escape(block(text))
+
+
+def _prose(sentence: str) -> str:
+    """Keep a number and its unit on one line."""
+    return _UNIT.sub("\u00a0", sentence)
 
 
 def _trusted(ours: str) -> Markup:

@@ -21,7 +21,7 @@ from speedprof.profiler.run import (
     Transform,
 )
 from speedprof.reports.view import View
-from speedprof.tests.views import (
+from views import (
     COMPUTE,
     HOSTILE,
     PREPARATION,
