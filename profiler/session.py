@@ -134,7 +134,10 @@ class Session:
         return boundary
 
     def leave_if_due(self) -> None:
-        """Let go where `--steps` says so; never inside an optimizer's hooks, which torch iterates over meanwhile."""
+        """Let go where `--steps` says so.
+
+        Never inside an optimizer's hooks: torch iterates over them meanwhile.
+        """
         if self.leaving:
             self.let_go(f"{self.options.steps} steps were measured")
 

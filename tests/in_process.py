@@ -18,7 +18,7 @@ Waiting = dict[str, Callable[[ModuleType], None]]
 
 @contextmanager
 def measuring(folder: Path, **options: Any) -> Iterator[Session]:
-    """Measure what this process trains meanwhile, as the injection does; ends as the process's end does."""
+    """Measure what this process trains meanwhile, as the injection does."""
     session = Session(str(folder), Options(**options))
     session.begin({})
     try:

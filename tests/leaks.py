@@ -58,8 +58,10 @@ def snapshot() -> Snapshot:
 
 
 def changes(before: Snapshot, after: Snapshot) -> list[str]:
-    """Return a sentence for each thing that is not as it was; what was first imported meanwhile is no change,
-    unless one of our functions stands in it."""
+    """Return a sentence for each thing that is not as it was.
+
+    What was first imported meanwhile is no change, unless a function of ours stands in it.
+    """
     found = []
     for name, value in after.attributes.items():
         was = before.attributes.get(name, ABSENT)

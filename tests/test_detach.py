@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ def by_hand(after_step: Callable[[int], None]) -> str:
         model(torch.randn(4, 8)).square().mean().backward()
         with torch.no_grad():
             for parameter in model.parameters():
-                parameter -= 0.1 * parameter.grad
+                parameter.sub_(parameter.grad, alpha=0.1)
                 parameter.grad = None
         after_step(done)
     return digest(model)
@@ -127,7 +127,7 @@ def by_scaler(after_step: Callable[[int], None]) -> str:
 
 
 def with_evaluation(after_step: Callable[[int], None]) -> str:
-    """Evaluate after every third step, so that it ends in the middle of what was patched for a while."""
+    """Evaluate after every third step: `Module.train` is patched only meanwhile."""
     model = _model()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     for done, (batch,) in enumerate(_loader(), 1):
@@ -144,14 +144,16 @@ def with_evaluation(after_step: Callable[[int], None]) -> str:
 LOOPS: dict[str, Callable[[Callable[[int], None]], str]] = {
     "loader": by_loader,
     "loader with workers": lambda after: by_loader(after, num_workers=1),
-    "persistent workers": lambda after: by_two_epochs(after, num_workers=1, persistent_workers=True),
+    "persistent workers": lambda after: by_two_epochs(
+        after, num_workers=1, persistent_workers=True
+    ),
     "no loader": without_loader,
     "no optimizer": by_hand,
     "optimizer inside backward": inside_backward,
     "closure": by_closure,
     "scaler": by_scaler,
     "evaluation": with_evaluation,
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -285,7 +287,7 @@ def test_what_the_script_patched_over_ours_stays_and_ours_below_is_silent(tmp_pa
 
 
 @pytest.fixture
-def child() -> Iterator[Callable[[Callable[[], bool]], bool]]:
+def child() -> Callable[[Callable[[], bool]], bool]:
     """Ask a question in a forked child."""
 
     def ask(question: Callable[[], bool]) -> bool:
@@ -298,7 +300,7 @@ def child() -> Iterator[Callable[[Callable[[], bool]], bool]]:
                 os._exit(0 if answer else 1)
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
-    yield ask
+    return ask
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

@@ -84,8 +84,10 @@ def _report_in(folder: str) -> None:
 
 def _quoted(text: str) -> str:
     """Return text as a JSON string; importing json would cost more than the rest of this file."""
-    units = text.encode("utf-16-be", "surrogatepass")
-    codes = [units[i] << 8 | units[i + 1] for i in range(0, len(units), 2)]
+    codes: list[int] = []
+    for code in map(ord, text):
+        above = code - 0x10000  # what is beyond 16 bits takes a pair of surrogates
+        codes += [code] if above < 0 else [0xD800 | above >> 10, 0xDC00 | above & 0x3FF]
     plain = [chr(c) if 32 <= c < 127 and c not in (34, 92) else f"\\u{c:04x}" for c in codes]
     return '"' + "".join(plain) + '"'
 
