@@ -21,7 +21,9 @@ from speedprof.profiler.run import Run
 FUSED = ("Adam", "AdamW", "SGD", "Adagrad")
 DEVICES = ("cpu", "cuda", "rocm", "mps")
 WORTH = 0.05  # of the step
-FASTER = {True: (1.3, 5.0), False: (1.0, 2.5)}  # by whether it updates one tensor at a time today
+# By whether it updates one tensor at a time today. Measured on two cores, 160 tensors of 64,000
+# weights: AdamW 2.3x, SGD with momentum 1.3x; foreach, the default on GPUs, is nearer to fused.
+FASTER = {True: (1.2, 3.0), False: (1.0, 2.0)}
 
 
 def assess(run: Run, _finding: Finding) -> Fit | Misfit:
