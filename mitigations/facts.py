@@ -73,15 +73,14 @@ def users_word(loader: Loader, argument: str) -> str:
 
 
 def loader_call(loader: Loader, **changes: object) -> str:
-    """Return the lines to write into the loader's call, with what they replace."""
-    place = loader.where or "where the DataLoader is made"
-    written = [f"# {place}", "DataLoader(", "    ...,  # everything else as it is"]
+    """Return the arguments to write into the loader's call, with what they replace."""
+    written = [f"# {loader.where or 'where it is made'}, in DataLoader(...):"]
     for argument, value in changes.items():
         old = (
             f"  # instead of {getattr(loader, argument)!r}" if argument in loader.explicit else ""
         )
-        written.append(f"    {argument}={value!r},{old}")
-    return "\n".join([*written, ")"])
+        written.append(f"{argument}={value!r},{old}")
+    return "\n".join(written)
 
 
 def dtypes(run: Run) -> set[str]:
