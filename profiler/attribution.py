@@ -108,8 +108,9 @@ def _run(
     if not parts:
         return run
     first = parts[0]
+    folders = [cwd, *run_parts.script_folders(first)]
     found = [
-        run_parts.relative(loader, cwd) for loader in loaders(first.record, spent, first.steps)
+        run_parts.relative(loader, folders) for loader in loaders(first.record, spent, first.steps)
     ]
     notes += [remark for part in parts for remark in part.remarks]
     return msgspec.structs.replace(
@@ -119,18 +120,18 @@ def _run(
         step_ms=run_parts.step_times_of_all(parts),
         phases=run_parts.mean_phases(parts),
         communication=run_parts.communication(parts),
-        compute=inside_phases.compute(first),
-        host=inside_phases.host(first),
-        outside=inside_phases.outside(first),
-        copies=inside_phases.copies(first),
-        lines=inside_phases.lines(first, cwd),
+        compute=inside_phases.compute(parts),
+        host=inside_phases.host(parts),
+        outside=inside_phases.outside(parts),
+        copies=inside_phases.copies(parts),
+        lines=inside_phases.lines(parts, folders),
         loaders=found,
         input_kind=input_kind(
             first.windows,
             first.sources,
             has_loader=any(loader.role == "training" for loader in found),
         ),
-        sync_calls=run_parts.sync_calls(first, cwd),
+        sync_calls=run_parts.sync_calls(first, folders),
         changes=run_parts.texts(first, "change"),
         notes=list(dict.fromkeys(notes + run_parts.texts(first, "note")))[:MOST_NOTES],
     )

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from speedprof.profiler.idle import UNSEEN, Seen
 from speedprof.profiler.intervals import Partition, Times, overlay
-from speedprof.profiler.labels import LABEL, LABELS, SEGMENTS
+from speedprof.profiler.labels import LABEL, LABELS, PHASE_OF, SEGMENTS
 from speedprof.profiler.window_phases import UNEXPLAINED, Explained
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
     from speedprof.profiler.reduced import Cube
     from speedprof.profiler.stacks import Source, Stack
 
@@ -28,6 +30,7 @@ class Cells:
     segment: NDArray[np.int64]
     label: NDArray[np.int64]
     stack: NDArray[np.int64]  # or idle.UNSEEN
+    seen: NDArray[np.bool_]  # the sample was taken in the cell's own phase
     waiting: NDArray[np.bool_]
     chain: NDArray[np.int64]  # index into chains, or NO_CHAIN
     chains: list[tuple[Source, ...]]
@@ -56,12 +59,14 @@ def cut(explained: Explained, seen: Seen) -> Cells:
     chains, chain_of = _chains(seen.stacks)
     chain = np.where(stack == UNSEEN, NO_CHAIN, chain_of[stack])
     open_to_chains = np.isin(label, _OPEN_TO_CHAINS) | (label == UNEXPLAINED)
+    label = np.where(label == UNEXPLAINED, _unexplained(stack, waiting, seen.stacks), label)
     return Cells(
         length=np.diff(edges),
         step=step,
         segment=segment,
-        label=np.where(label == UNEXPLAINED, _unexplained(stack, waiting, seen.stacks), label),
+        label=label,
         stack=stack,
+        seen=_taken_there(seen, piece, edges, label),
         waiting=waiting,
         chain=np.where(open_to_chains, chain, NO_CHAIN),
         chains=chains,
@@ -92,6 +97,17 @@ def _unexplained(
     said = np.array([LABEL[s.outside] if s.outside else -1 for s in stacks] + [-1], np.int64)
     found = said[stack]  # UNSEEN is the last
     return np.where(found >= 0, found, host)
+
+
+def _taken_there(
+    seen: Seen, piece: NDArray[np.int64], edges: Times, label: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    sample = seen.sample[piece]
+    if not len(seen.at):
+        return np.zeros(len(sample), np.bool_)
+    phase = np.unique(PHASE_OF, return_inverse=True)[1]
+    there = phase[Partition(edges, label).at(seen.at)]
+    return (sample != UNSEEN) & (there[sample] == phase[label])
 
 
 def _chains(stacks: list[Stack]) -> tuple[list[tuple[Source, ...]], NDArray[np.int64]]:

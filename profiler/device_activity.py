@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from speedprof.profiler.intervals import Spans, Times, spans
 from speedprof.profiler.window_file import COPY, DRIVER, KERNEL, MEMSET, RUNTIME
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
     from speedprof.profiler.window_reading import Window
 
 BEFORE = np.iinfo(np.int64).min  # launched before the window began

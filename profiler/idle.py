@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from speedprof.profiler.intervals import Partition, Spans, Times
 from speedprof.profiler.stacks import Stack, describe
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
     from speedprof.profiler.window_reading import Window
 
 # A thread that gets less CPU time than this part of the time it could have had is waiting: for a
@@ -27,11 +29,18 @@ class Seen:
     """The window cut into pieces, each with one stack."""
 
     pieces: Partition  # codes: index into the two columns below
-    stack: NDArray[np.int64]  # of each piece, index into stacks, or UNSEEN
+    sample: NDArray[np.int64]  # of each piece, index into at, or UNSEEN
     waiting: NDArray[np.bool_]  # of each piece
     stacks: list[Stack]
     at: Times  # of the samples
-    stack_at: NDArray[np.int64]
+    stack_at: NDArray[np.int64]  # index into stacks
+
+    @property
+    def stack(self) -> NDArray[np.int64]:
+        """Return the stack of each piece, or UNSEEN."""
+        if not len(self.at):
+            return np.full(len(self.sample), UNSEEN)
+        return np.where(self.sample == UNSEEN, UNSEEN, self.stack_at[self.sample])
 
 
 def look(window: Window, start: int, end: int, operators: Spans, marks: Times) -> Seen:
@@ -54,7 +63,7 @@ def look(window: Window, start: int, end: int, operators: Spans, marks: Times) -
     waits = _waits(at, columns, start, operators, _line_numbers(stacks)[columns["stack"]])
     return Seen(
         pieces=Partition(pieces.edges, np.arange(len(pieces.codes))),
-        stack=np.concatenate((columns["stack"][:1], owner, columns["stack"][-1:]))[pieces.codes],
+        sample=np.concatenate(([0], owner, [len(at) - 1]))[pieces.codes],
         waiting=waits[np.minimum(gap, len(at) - 1)],
         stacks=stacks,
         at=at,
@@ -69,7 +78,7 @@ def _owners(
     marks: Times,
     stacks: list[Stack],
 ) -> tuple[Times, NDArray[np.int64]]:
-    """Cut the time from the first sample to the last; return the edges and each part's stack.
+    """Cut the time from the first sample to the last; return the edges and each part's sample.
 
     Between two samples come four parts: up to the first mark, to the middle, to the last mark,
     to the later sample. Marks mostly fence operators, which belong to the sample taken in one;
@@ -77,8 +86,8 @@ def _owners(
     """
     low, middle, high = _fences(at, marks)
     chain = _chain_numbers(stacks)[stack]
-    earlier, later = stack[:-1], stack[1:]
-    same = (earlier == later) | ((chain[:-1] == chain[1:]) & (chain[1:] != _NO_SOURCE))
+    earlier, later = np.arange(len(at) - 1), np.arange(1, len(at))
+    same = (stack[:-1] == stack[1:]) | ((chain[:-1] == chain[1:]) & (chain[1:] != _NO_SOURCE))
     first, second = operating[:-1] | same, operating[1:] | same
     unknown = np.full(len(earlier), UNSEEN)
     left = np.where(first, earlier, np.where(second, later, unknown))
@@ -140,7 +149,7 @@ def _line_numbers(stacks: list[Stack]) -> NDArray[np.int64]:
 def _unseen(start: int, end: int, stacks: list[Stack]) -> Seen:
     return Seen(
         pieces=Partition(np.array([start, end], np.int64), np.zeros(1, np.int64)),
-        stack=np.array([UNSEEN], np.int64),
+        sample=np.array([UNSEEN], np.int64),
         waiting=np.zeros(1, np.bool_),
         stacks=stacks,
         at=np.zeros(0, np.int64),

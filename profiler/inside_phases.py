@@ -1,4 +1,4 @@
-"""The insides of the phases: lines, operators, copies, collectives, from one process's windows.
+"""The insides of the phases: lines, operators, copies, over the windows of all processes.
 
 Windows hold traced steps; what they found in a phase is scaled to what the phase takes in usual
 steps, so that the parts of a phase add up to it.
@@ -10,38 +10,55 @@ import os
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from speedprof.profiler.batch_sources import cubes, makes_batches
 from speedprof.profiler.labels import KINDS, LABELS, PHASE_OF
 from speedprof.profiler.operators import bound
 from speedprof.profiler.run import Compute, Copies, Host, Line, Operator, Outside
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from speedprof.profiler.ranks import Trained
+    from speedprof.profiler.reduced import ReducedWindow
 
 MOST_LINES, MOST_OPERATORS = 40, 20
 
 
-def compute(part: Trained) -> Compute | None:
-    """Return the inside of the compute phase; without windows only what probes saw of a CPU's."""
-    if part.breakdown is None:
+def label_ms(parts: Sequence[Trained]) -> dict[str, float] | None:
+    """Return the mean over the ranks of each label's time in a step; None without steps."""
+    known = [part.breakdown.label_ms for part in parts if part.breakdown is not None]
+    if not known:
         return None
-    ms = part.breakdown.label_ms
-    if not part.breakdown.split:
+    return {label: float(np.mean([ms[label] for ms in known])) for label in LABELS}
+
+
+def _is_split(parts: Sequence[Trained]) -> bool:
+    known = [part.breakdown.split for part in parts if part.breakdown is not None]
+    return bool(known) and all(known)
+
+
+def compute(parts: Sequence[Trained]) -> Compute | None:
+    """Return the inside of the compute phase; empty without windows."""
+    ms = label_ms(parts)
+    if ms is None:
+        return None
+    if not _is_split(parts):
         return Compute()
     kinds: Counter[str] = Counter()
-    named: dict[str, list[float]] = defaultdict(lambda: [0.0, 0.0])
-    kind_of = {}
-    for window in part.windows:
+    named: dict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
+    for part, window in _windows(parts):
         for operator in window.operators:
             if makes_batches(window, operator.chain, part.sources):
                 continue
             kinds[operator.kind] += operator.ns
             if operator.name:
-                kind_of[operator.name] = operator.kind
-                named[operator.name][0] += operator.ns
-                named[operator.name][1] += operator.calls
-    steps = sum(len(window.cube) for window in part.windows)
-    scale = part.breakdown.phases["compute"].ms / max(sum(kinds.values()), 1)
+                named[operator.name, operator.kind][0] += operator.ns
+                named[operator.name, operator.kind][1] += operator.calls
+    steps = sum(len(window.cube) for _, window in _windows(parts))
+    spent = sum(time for label, time in ms.items() if label.startswith("compute."))
+    scale = spent / max(sum(kinds.values()), 1)
     largest = sorted(named.items(), key=lambda item: -item[1][0])[:MOST_OPERATORS]
     return Compute(
         forward_ms=ms["compute.forward"],
@@ -49,18 +66,18 @@ def compute(part: Trained) -> Compute | None:
         optimizer_ms=ms["compute.optimizer"],
         kinds={kind: ns * scale for kind, ns in kinds.most_common()},
         operators=[
-            Operator(name=name, kind=kind_of[name], ms=ns * scale, calls=calls / steps)
-            for name, (ns, calls) in largest
+            Operator(name=name, kind=kind, ms=ns * scale, calls=calls / steps)
+            for (name, kind), (ns, calls) in largest
         ],
-        operators_per_step=sum(window.operator_calls for window in part.windows) / steps,
+        operators_per_step=sum(window.operator_calls for _, window in _windows(parts)) / steps,
         bound=bound(kinds),
     )
 
 
-def host(part: Trained) -> Host | None:
-    if part.breakdown is None or not part.breakdown.split:
+def host(parts: Sequence[Trained]) -> Host | None:
+    ms = label_ms(parts)
+    if ms is None or not _is_split(parts):
         return None
-    ms = part.breakdown.label_ms
     return Host(
         launch_ms=ms["host.launch"],
         python_ms=ms["host.python"],
@@ -69,10 +86,10 @@ def host(part: Trained) -> Host | None:
     )
 
 
-def outside(part: Trained) -> Outside | None:
-    if part.breakdown is None:
+def outside(parts: Sequence[Trained]) -> Outside | None:
+    ms = label_ms(parts)
+    if ms is None:
         return None
-    ms = part.breakdown.label_ms
     return Outside(
         checkpoint_ms=ms["outside.checkpoint"],
         evaluation_ms=ms["outside.evaluation"],
@@ -81,10 +98,10 @@ def outside(part: Trained) -> Outside | None:
     )
 
 
-def copies(part: Trained) -> Copies | None:
+def copies(parts: Sequence[Trained]) -> Copies | None:
     """Return the host-to-device copies; None where windows saw no device."""
-    seen = [window.copies for window in part.windows if window.copies is not None]
-    steps = sum(len(window.cube) for window in part.windows if window.copies is not None)
+    seen = [window.copies for _, window in _windows(parts) if window.copies is not None]
+    steps = sum(len(window.cube) for _, window in _windows(parts) if window.copies is not None)
     if not steps:
         return None
     pinned, pageable = sum(c.pinned_ns for c in seen), sum(c.pageable_ns for c in seen)
@@ -98,38 +115,54 @@ def copies(part: Trained) -> Copies | None:
     )
 
 
-def lines(part: Trained, cwd: str) -> list[Line]:
-    """Return where the training thread was seen, largest first."""
-    if part.breakdown is None or not part.breakdown.split or part.rank.step_ms is None:
+Place = tuple[str, int, str, str, str]  # file, line, function, phase, kind
+
+
+def lines(parts: Sequence[Trained], folders: Sequence[str]) -> list[Line]:
+    """Return where the training threads were seen, largest first, as the mean over the ranks.
+
+    Paths below one of the folders are shown relative to it.
+    """
+    if not _is_split(parts):
         return []
-    spent: Counter[tuple[str, str, str, str]] = Counter()
-    codes: dict[str, str | None] = {}
-    for window in part.windows:
-        for line in window.lines:
-            batches = makes_batches(window, line.chain, part.sources)
-            label = "data_loading" if batches else LABELS[line.label]
-            waits = line.waiting and label in ("data_loading", "outside.other")
-            where = f"{shown(line.file, cwd)}:{line.line}"
-            phase = label.partition(".")[0]
-            kind = "waiting" if waits else KINDS[label]
-            spent[where, line.function, phase, kind] += line.ns
-            codes[where] = line.code
-    scale = _scales(part)
-    step = part.rank.step_ms.mean_ms
-    found = [
+    spent: Counter[Place] = Counter()
+    codes: dict[tuple[str, int], str | None] = {}
+    for part in parts:
+        scale = _scales(part)
+        for _, window in _windows([part]):
+            for place, code, ns in _places(part, window):
+                spent[place] += ns * scale[place[3]] / len(parts)
+                codes[place[0], place[1]] = code
+    step = float(np.mean([part.rank.step_ms.mean_ms for part in parts if part.rank.step_ms]))
+    return [
         Line(
-            where=where,
+            where=f"{shown(file, folders)}:{line}",
             function=function,
             phase=phase,
             kind=kind,
-            share=ns * scale[phase] / step,
-            ms=ns * scale[phase],
-            code=codes[where],
+            share=ms / step,
+            ms=ms,
+            code=codes[file, line],
         )
-        for (where, function, phase, kind), ns in spent.items()
+        for (file, line, function, phase, kind), ms in spent.most_common(MOST_LINES)
+        if ms > 0
     ]
-    found.sort(key=lambda line: -line.ms)
-    return found[:MOST_LINES]
+
+
+def _places(part: Trained, window: ReducedWindow) -> Iterator[tuple[Place, str | None, int]]:
+    for line in window.lines:
+        batches = makes_batches(window, line.chain, part.sources)
+        label = "data_loading" if batches else LABELS[line.label]
+        waits = line.waiting and label in ("data_loading", "outside.other")
+        kind = "waiting" if waits else KINDS[label]
+        place = (line.file, line.line, line.function, label.partition(".")[0], kind)
+        yield place, line.code, line.ns
+
+
+def _windows(parts: Sequence[Trained]) -> Iterator[tuple[Trained, ReducedWindow]]:
+    for part in parts:
+        for window in part.windows:
+            yield part, window
 
 
 def _scales(part: Trained) -> dict[str, float]:
@@ -147,8 +180,10 @@ def _scales(part: Trained) -> dict[str, float]:
     }
 
 
-def shown(file: str, cwd: str) -> str:
-    """Return a path as the user would write it: relative below the working directory."""
-    if cwd and file.startswith(cwd.rstrip(os.sep) + os.sep):
-        return file[len(cwd.rstrip(os.sep)) + 1 :]
+def shown(file: str, folders: Sequence[str]) -> str:
+    """Return a path relative to the first of the folders that it lies below."""
+    for folder in folders:
+        below = folder.rstrip(os.sep) + os.sep
+        if folder and file.startswith(below):
+            return file[len(below) :]
     return file

@@ -31,7 +31,7 @@ from speedprof.profiler.batch_sources import Source, cubes
 from speedprof.profiler.labels import LABEL, LABELS, PHASE_OF, SEGMENT, SEGMENTS
 from speedprof.profiler.record import COLUMN, EPOCH_START
 from speedprof.profiler.run import PHASES, Phase
-from speedprof.profiler.statistics import ratio_half_width, t_975
+from speedprof.profiler.statistics import MIN_BLOCKS, ratio_half_width, t_975
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -273,6 +273,6 @@ def _window_half(seen: _Proportions, phase: int, share: float) -> float:
     if count < 2:
         return LONE_STEP * share
     windows = int(seen.group.max()) + 1
-    sums = np.bincount(seen.group, residual) if windows > 2 else residual
+    sums = np.bincount(seen.group, residual) if windows >= MIN_BLOCKS else residual
     error = math.sqrt(len(sums) / (len(sums) - 1) * float((sums**2).sum())) / count
     return t_975(len(sums) - 1) * error / max(seen.remainder_ns, 1.0)

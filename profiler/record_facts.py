@@ -18,6 +18,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     device: str = "cpu"
     threads: int | None = None
     torchvision: str | None = None
+    argv: list[str] = []
     flags: dict[str, str] = {}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+
 from speedprof.profiler.run import Timeline
 
 FORMAT = 1

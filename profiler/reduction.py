@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
+
 from speedprof.profiler import reduced, window_reading
 from speedprof.profiler import window_tables as tables
 from speedprof.profiler.cells import NO_CHAIN, cut

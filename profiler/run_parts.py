@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,8 @@ from speedprof.profiler.run import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from speedprof.profiler.reduced import Collective
 
 MOST_SYNC_CALLS, MOST_TIMELINES, MOST_BUILT = 40, 8, 20
@@ -149,7 +152,7 @@ def _timelines(parts: list[Trained]) -> list[Timeline]:
     return chosen
 
 
-def sync_calls(part: Trained, cwd: str) -> list[SyncCall]:
+def sync_calls(part: Trained, folders: Sequence[str]) -> list[SyncCall]:
     """Return the lines that wait for the device, costliest first."""
     last = {(fact.what, fact.where): fact for fact in part.record.all("sync_call", facts.SyncFact)}
     if not part.steps:
@@ -157,7 +160,7 @@ def sync_calls(part: Trained, cwd: str) -> list[SyncCall]:
     found = [
         SyncCall(
             what=fact.what,
-            where=shown(fact.where, cwd),
+            where=shown(fact.where, folders),
             calls_per_step=fact.count / part.steps,
             ms_per_step=fact.ns / part.steps / 1e6,
         )
@@ -167,10 +170,17 @@ def sync_calls(part: Trained, cwd: str) -> list[SyncCall]:
     return found[:MOST_SYNC_CALLS]
 
 
-def relative(loader: Loader, cwd: str) -> Loader:
+def relative(loader: Loader, folders: Sequence[str]) -> Loader:
     """Show where a loader was built as the user would write it."""
-    where = shown(loader.where, cwd) if loader.where else None
+    where = shown(loader.where, folders) if loader.where else None
     return msgspec.structs.replace(loader, where=where)
+
+
+def script_folders(part: Trained) -> list[str]:
+    """Return the folder of the process's script, where it is known."""
+    process = part.record.last("process", facts.Process)
+    script = process.argv[0] if process and process.argv else ""
+    return [os.path.dirname(script)] if os.path.isabs(script) else []
 
 
 def texts(part: Trained, name: str) -> list[str]:

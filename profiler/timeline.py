@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from speedprof.profiler.intervals import Spans
 from speedprof.profiler.labels import LABELS, PHASE_OF
 from speedprof.profiler.run import Bar, Lane, Timeline

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from speedprof.profiler.device_activity import DeviceActivity, crossings, device_activity
 from speedprof.profiler.intervals import NOTHING, Partition, Spans, Times, cover, spans, union
 from speedprof.profiler.labels import LABEL, LABELS, SEGMENT
@@ -18,6 +19,7 @@ from speedprof.profiler.window_file import CPU_OP, DRIVER, RUNTIME
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
     from speedprof.profiler.window_reading import Window
 
 UNEXPLAINED = len(LABELS)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
+
 from speedprof.profiler.window_file import (
     EVENT_COLUMNS,
     FORMAT,
@@ -141,9 +142,7 @@ def _check(header: Header, tables: dict[str, dict[str, Times]]) -> None:
     if any(not 0 <= frame < len(header.frames) for stack in header.stacks for frame in stack):
         raise DamagedWindowError("its stacks name frames that it does not list")
     boundaries = header.boundaries
-    if len(boundaries) < 2 or any(
-        b <= a for a, b in pairwise(boundaries)
-    ):
+    if len(boundaries) < 2 or any(b <= a for a, b in pairwise(boundaries)):
         raise DamagedWindowError("it holds no whole step")
 
 

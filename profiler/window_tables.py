@@ -7,9 +7,10 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
+
 from speedprof.profiler import operators as kinds
 from speedprof.profiler import reduced
-from speedprof.profiler.idle import UNSEEN, Seen
+from speedprof.profiler.idle import Seen
 from speedprof.profiler.labels import PHASE_OF
 from speedprof.profiler.stacks import Source, code_of
 from speedprof.profiler.window_phases import (
@@ -22,6 +23,7 @@ from speedprof.profiler.window_phases import (
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
     from speedprof.profiler.cells import Cells
     from speedprof.profiler.window_reading import Window
 
@@ -66,7 +68,7 @@ def lines(cells: Cells, seen: Seen) -> list[reduced.LineTime]:
     """Return the time at each of the user's lines, largest first."""
     users = [stack.line for stack in seen.stacks]
     times: Counter[tuple[int, int, bool, int]] = Counter()
-    known = cells.stack != UNSEEN
+    known = cells.seen
     for stack, label, waiting, chain, length in zip(
         cells.stack[known].tolist(),
         cells.label[known].tolist(),
