@@ -163,7 +163,7 @@ def _production(run: Run, loader: Loader) -> tuple[float, float, float]:
 def _from_lines(run: Run) -> Loading | None:
     lines, share = data_lines(run), run.share("data_loading")
     seen = sum(line.share for line in lines)
-    if not share or seen < LINES_COVER * share:
+    if not share or seen <= 0 or seen < LINES_COVER * share:
         return None
     waiting = sum(line.share for line in lines if line.kind == "waiting") / seen
     top = max(lines, key=lambda line: line.share)
