@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from speedprof.profiler.run import StepSeries
 
-HEIGHT = 260
+HEIGHT = 268
 HEADROOM = 1.3  # times the 98th percentile: a few slow first steps must not flatten the rest
 MOST_ROWS = 24  # of the table beside the picture
 LEGEND = (
@@ -35,7 +35,7 @@ def draw(series: StepSeries) -> Figure | None:
     description = _description(series, top)
     with figures.drawing("steps"):
         figure = figures.canvas(HEIGHT)
-        axes = figures.axes(figure, top=30)
+        axes = figures.axes(figure, top=38)
         _plot(axes, series, top)
         svg = figures.finished(figure, name="steps", title=title, description=description)
     return Figure(
@@ -63,7 +63,7 @@ def _plot(axes: Axes, series: StepSeries, top: float) -> None:
     )  # fmt: skip
     axes.set_ylim(0, top)
     axes.set_xlabel("seconds since the first step", color=ink["muted"], fontsize=12)
-    figures.unit(axes, "ms a step")
+    figures.note(axes, "ms a step", at=(0, 1), offset=(0, 17))
 
 
 def _top(wall: list[float]) -> float:

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from speedprof.reports.view import View
 
 _UNIT = re.compile(r"(?<=\d) (?=%|m?s\b|[kMGT]?B\b|[kMGT]?B/s\b)")
+_WORD = re.compile(r"[a-z]+[ ,]")
 BEST = 3  # remedies beside the verdict
 SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
     sections_step.over_time,
@@ -111,7 +112,9 @@ def _code(text: str) -> Markup:
 
 
 def _prose(sentence: str) -> str:
-    """Keep a number and its unit on one line."""
+    """Begin with a capital, unless with a name; keep a number and its unit on one line."""
+    if _WORD.match(sentence):
+        sentence = sentence[0].upper() + sentence[1:]
     return _UNIT.sub("\u00a0", sentence)
 
 

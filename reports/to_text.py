@@ -143,16 +143,22 @@ def _remedy(advice: Advice) -> Text:
     line.append_text(_text(wording.gain(fit.gain), "green" if fit.gain else "dim"))
     facts = (wording.SAFETY_WORDS[mitigation.safety], wording.HOW_WORDS[mitigation.how])
     line.append_text(_text(f"  {' · '.join(facts)}", "dim"))
-    code = " ".join(fit.by_hand.split())
+    code = _on_one_line(fit.by_hand)
     if code:
         line.append("\n")
         line.append_text(_text(_shortened(code), "cyan"))
     return line
 
 
+def _on_one_line(code: str) -> str:
+    """Return code without its comments, unless comments are all there is."""
+    lines = [line.partition(" #")[0].strip() for line in code.splitlines()]
+    kept = [line for line in lines if line and not line.startswith("#")] or code.split()
+    return " ".join(kept).rstrip(",").replace("( ", "(").replace(", )", ")").replace(",)", ")")
+
+
 def _shortened(code: str) -> str:
-    """Return code on one line; the page has it ready to paste."""
-    code = visible(code.replace("( ", "(").replace(", )", ")"))
+    code = visible(code)
     return code if len(code) <= LONGEST_CODE else code[: LONGEST_CODE - 1] + "…"
 
 
