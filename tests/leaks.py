@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 import threading
+import types
 from dataclasses import dataclass
 from types import FunctionType
 from typing import Any
@@ -117,7 +118,7 @@ def _is_ours(value: Any) -> bool:
     """Tell whether a function's code lies in this package, whatever it calls itself."""
     function = value.__func__ if isinstance(value, (staticmethod, classmethod)) else value
     code = getattr(function, "__code__", None)
-    if code is not None:
+    if isinstance(code, types.CodeType):
         return os.path.dirname(os.path.abspath(code.co_filename)) in _our_folders()
     return str(getattr(function, "__module__", "")).startswith("speedprof.profiler")
 
