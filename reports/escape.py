@@ -1,7 +1,7 @@
-"""Strings from the user's world, made safe to show: paths, arguments, class names, operator names.
+r"""Strings from the user's world, made safe to show: paths, arguments, class and operator names.
 
 What cannot be seen could lie (terminal escapes, right-to-left overrides, bytes that are no text),
-so it is written out as an escape: ``\\x1b``, ``\\u202e``, ``\\xff``. HTML's own characters are the
+so it is written out as an escape: ``\x1b``, ``\u202e``, ``\xff``. HTML's own characters are the
 template's business.
 """
 

@@ -57,7 +57,7 @@ _ID = re.compile(r'(id="|url\(#|href="#)')
 
 @contextmanager
 def drawing(name: str) -> Iterator[None]:
-    """Hold matplotlib's settings still, whatever the user's matplotlibrc says, and put them back."""
+    """Hold matplotlib's settings still, whatever the user's matplotlibrc says; put them back."""
     import matplotlib as mpl
 
     defaults = {
@@ -125,7 +125,8 @@ def finished(figure: Figure, *, name: str, title: str, description: str) -> str:
     body = _COORDINATES.sub(lambda match: _DIGITS.sub(r"\1", match[0]), body)
     height = round(figure.get_figheight() * 72)
     return (
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-labelledby="{name}-title {name}-desc">'
+        f'<svg viewBox="0 0 {WIDTH} {height}" role="img"'
+        f' aria-labelledby="{name}-title {name}-desc">'
         f'<title id="{name}-title">{escape(visible(title))}</title>'
         f'<desc id="{name}-desc">{escape(visible(description))}</desc>{body}</svg>'
     )

@@ -1,4 +1,4 @@
-"""One traced step: what each thread and stream did when, and what of it the step had to wait for."""
+"""One traced step: what each thread and stream did when, and what the step had to wait for."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page: one file that needs no network and no script, and is safe with whatever names it shows.
+"""The page: one file that needs no network and no script, and is safe with any names it shows.
 
 A section appears where anything of it was measured and is left out otherwise; what could not be
 measured is listed once, with the reason. The page's policy allows its own style sheet, by hash,

@@ -81,7 +81,7 @@ def _headline(console: Console, view: View) -> None:
 
 
 def _bars(console: Console, phases: dict[str, Phase], unseen: frozenset[str]) -> None:
-    """Draw the step from left to right, one line for each phase, so that it reads without colour."""
+    """Draw the step from left to right, a line for each phase, so that it reads without colour."""
     room = console.width - LABEL - 26
     start = 0.0
     console.print()

@@ -10,13 +10,14 @@ from pathlib import Path
 import jsonschema
 import msgspec
 import pytest
+from views import balanced, loader_bound, nothing_measured, run, step_times
+from views_large import VIEWS, hostile_names
+
 from speedprof.advisor.finding import CAUSES
 from speedprof.mitigations.mitigation import ACTIONS, COMPONENTS, HOWS, SAFETIES
 from speedprof.profiler.run import PHASES
 from speedprof.reports import to_json
 from speedprof.reports.view import View
-from views import balanced, loader_bound, nothing_measured, run, step_times
-from views_large import VIEWS, hostile_names
 
 GOLDEN = Path(__file__).parent / "report_golden.json"
 VALIDATOR = jsonschema.Draft202012Validator(to_json.schema())

@@ -8,8 +8,6 @@ from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
-from speedprof.reports import to_text
-from speedprof.reports.view import View
 from views import (
     HOSTILE,
     balanced,
@@ -21,6 +19,9 @@ from views import (
     unfinished,
 )
 from views_large import VIEWS, gpu_with_copies, hostile_names
+
+from speedprof.reports import to_text
+from speedprof.reports.view import View
 
 COLOR = re.compile(r"\x1b\[[0-9;]*m")
 EVERY_VIEW = pytest.mark.parametrize("made", VIEWS.values(), ids=VIEWS.keys())

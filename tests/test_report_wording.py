@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from views import run
+
 from speedprof.mitigations.mitigation import HOWS, SAFETIES, Gain
 from speedprof.profiler.run import PHASES
 from speedprof.reports import wording
-from views import run
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ Runs as they turn out on real machines, with a judgement and advice written out.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 
 import msgspec
 
@@ -17,9 +16,7 @@ from speedprof.mitigations.mitigation import Fit, Gain, Misfit, Mitigation
 from speedprof.profiler.run import (
     PHASES,
     Bar,
-    Communication,
     Compute,
-    Copies,
     Environment,
     GpuSample,
     Host,
@@ -38,7 +35,6 @@ from speedprof.profiler.run import (
     Sample,
     StepSeries,
     StepTimes,
-    SyncCall,
     Timeline,
     Transform,
 )
@@ -199,13 +195,34 @@ COMPUTE = Compute(
     bound="arithmetic",
 )
 LINES = [
-    Line(where="train.py:41", function="<listcomp>", phase="data_loading", kind="batches",
-         share=0.48, ms=19.8, code="images, labels = next(batches)"),
-    Line(where="train.py:58", function="train", phase="host", kind="python",
-         share=0.03, ms=1.2, code="history.append(float(loss))"),
-    Line(where="train.py:66", function="save", phase="outside", kind="checkpoint",
-         share=0.02, ms=0.8, code="torch.save(model.state_dict(), path)"),
-]  # fmt: skip
+    Line(
+        where="train.py:41",
+        function="<listcomp>",
+        phase="data_loading",
+        kind="batches",
+        share=0.48,
+        ms=19.8,
+        code="images, labels = next(batches)",
+    ),
+    Line(
+        where="train.py:58",
+        function="train",
+        phase="host",
+        kind="python",
+        share=0.03,
+        ms=1.2,
+        code="history.append(float(loss))",
+    ),
+    Line(
+        where="train.py:66",
+        function="save",
+        phase="outside",
+        kind="checkpoint",
+        share=0.02,
+        ms=0.8,
+        code="torch.save(model.state_dict(), path)",
+    ),
+]
 ENVIRONMENT = Environment(
     python="3.12.4",
     torch="2.11.0",
@@ -253,9 +270,16 @@ def run(**changes: object) -> Run:
         exit_status=0,
         version="0.1.0",
         ranks=[
-            Rank(rank=0, node="lab-3", pid=4711, device="cpu", steps=312,
-                 step_ms=step_times(wall), phases=phases(wall, 0.61, 0.0, 0.29, 0.0, 0.08, 0.02),
-                 peak_memory_bytes=1_900_000_000)
+            Rank(
+                rank=0,
+                node="lab-3",
+                pid=4711,
+                device="cpu",
+                steps=312,
+                step_ms=step_times(wall),
+                phases=phases(wall, 0.61, 0.0, 0.29, 0.0, 0.08, 0.02),
+                peak_memory_bytes=1_900_000_000,
+            )
         ],
         steps=312,
         warmup_steps=10,
@@ -277,12 +301,23 @@ def run(**changes: object) -> Run:
         machines=[machine(cpu=0.31)],
         environment=ENVIRONMENT,
         optimizers=[
-            Optimizer(name="SGD", parameters=62, elements=11_689_512, fused=None, foreach=True,
-                      where="train.py:38")
+            Optimizer(
+                name="SGD",
+                parameters=62,
+                elements=11_689_512,
+                fused=None,
+                foreach=True,
+                where="train.py:38",
+            )
         ],
         models=[
-            Model(name="ResNet", parameters=11_689_512, bytes=46_758_048, dtypes=["float32"],
-                  compiled=False)
+            Model(
+                name="ResNet",
+                parameters=11_689_512,
+                bytes=46_758_048,
+                dtypes=["float32"],
+                compiled=False,
+            )
         ],
         garbage_ms=0.1,
         startup_s=3.4,
@@ -294,7 +329,7 @@ def run(**changes: object) -> Run:
             "_BaseDataLoaderIter.__next__: time the wait for input",
             "torch.autograd.backward: time the backward pass",
         ],
-    )  # fmt: skip
+    )
     return msgspec.structs.replace(made, **changes)
 
 
@@ -340,7 +375,8 @@ PREPARATION = Finding(
     share=0.61,
     low=0.59,
     high=0.63,
-    evidence="The training thread prepares its own batches: 23.2 ms in __getitem__ per batch, 97 % of it CPU time.",
+    evidence="The training thread prepares its own batches: 23.2 ms in __getitem__ per batch,"
+    " 97 % of it CPU time.",
     where="train.py:41",
 )
 
@@ -354,8 +390,10 @@ def loader_advice() -> tuple[Advice, ...]:
             gain=Gain(low=1.4, high=2.1, model="a loader with 2 workers on 2 free cores"),
             safety="reseeded",
             parameters={"num_workers": 2, "persistent_workers": True},
-            by_hand="loader = DataLoader(\n    dataset,\n    batch_size=32,\n    num_workers=2,\n    persistent_workers=True,\n)",
-            reason="2 cores are idle while the training thread prepares 24.8 ms of each step itself.",
+            by_hand="loader = DataLoader(\n    dataset,\n    batch_size=32,\n    num_workers=2,\n"
+            "    persistent_workers=True,\n)",
+            reason="2 cores are idle while the training thread prepares 24.8 ms of each step"
+            " itself.",
             source="Composer and Plumber: input pipelines left at 0 workers.",
         ),
         advice(
@@ -415,12 +453,30 @@ def balanced() -> View:
 
 def no_steps() -> View:
     bare = run(
-        steps=0, step_ms=None, series=None, phases=None, compute=None, host=None, outside=None,
-        loaders=[], lines=[], timelines=[], ranks=[], step_definition=None,
-        updates_per_step=None, batches_per_step=None, optimizers=[], models=[], garbage_ms=None,
-        startup_s=None, warmup_steps=0, traced_steps=0, windows=0, input_kind=None,
+        steps=0,
+        step_ms=None,
+        series=None,
+        phases=None,
+        compute=None,
+        host=None,
+        outside=None,
+        loaders=[],
+        lines=[],
+        timelines=[],
+        ranks=[],
+        step_definition=None,
+        updates_per_step=None,
+        batches_per_step=None,
+        optimizers=[],
+        models=[],
+        garbage_ms=None,
+        startup_s=None,
+        warmup_steps=0,
+        traced_steps=0,
+        windows=0,
+        input_kind=None,
         not_measured=[NotMeasured(what="step", why="no optimizer stepped and no loader was used")],
-    )  # fmt: skip
+    )
     return view(
         bare, None, "No training step was seen: wrap the loop in speedprof.step() to name one."
     )
@@ -435,8 +491,14 @@ def unfinished() -> View:
 
 def nothing_measured() -> View:
     bare = Run(
-        folder="speedprof-runs/x", name="x", command=["x.py"], cwd="/", started_at=0.0, wall_s=None,
-        finished=False, exit_status=None,
+        folder="speedprof-runs/x",
+        name="x",
+        command=["x.py"],
+        cwd="/",
+        started_at=0.0,
+        wall_s=None,
+        finished=False,
+        exit_status=None,
         not_measured=[NotMeasured(what="everything", why="no process was reached (python -I)")],
-    )  # fmt: skip
+    )
     return view(bare, None, "Nothing was measured: no Python process was reached.")

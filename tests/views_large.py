@@ -3,24 +3,6 @@
 from __future__ import annotations
 
 import msgspec
-
-from speedprof.advisor.finding import Finding
-from speedprof.mitigations.mitigation import Gain
-from speedprof.profiler.run import (
-    Bar,
-    Communication,
-    Copies,
-    Environment,
-    Lane,
-    Line,
-    NotMeasured,
-    Operator,
-    Rank,
-    SyncCall,
-    Timeline,
-    Transform,
-)
-from speedprof.reports.view import View
 from views import (
     COMPUTE,
     HOSTILE,
@@ -40,6 +22,24 @@ from views import (
     view,
 )
 
+from speedprof.advisor.finding import Finding
+from speedprof.mitigations.mitigation import Gain
+from speedprof.profiler.run import (
+    Bar,
+    Communication,
+    Copies,
+    Environment,
+    Lane,
+    Line,
+    NotMeasured,
+    Operator,
+    Rank,
+    SyncCall,
+    Timeline,
+    Transform,
+)
+from speedprof.reports.view import View
+
 COPY = Finding(
     rule="pageable-copies",
     phase="host_to_device",
@@ -47,7 +47,8 @@ COPY = Finding(
     share=0.27,
     low=0.25,
     high=0.29,
-    evidence="Batches are copied from pageable memory: 11.3 ms a step at 6.8 GB/s, the GPU idle meanwhile.",
+    evidence="Batches are copied from pageable memory: 11.3 ms a step at 6.8 GB/s,"
+    " the GPU idle meanwhile.",
     where="train.py:52",
 )
 SYNC = Finding(
@@ -85,15 +86,23 @@ ARITHMETIC = Finding(
 def gpu_timeline(wall: float) -> Timeline:
     """Return a step with a busy stream, a copy before it and a host that launches ahead."""
     kernels = [
-        Bar(start_ms=wall * (0.36 + k * 0.0058), end_ms=wall * (0.36 + k * 0.0058 + 0.005),
-            phase="compute", label="sm90_xmma_gemm_f32f32_tf32" if k % 3 else "elementwise_kernel")
+        Bar(
+            start_ms=wall * (0.36 + k * 0.0058),
+            end_ms=wall * (0.36 + k * 0.0058 + 0.005),
+            phase="compute",
+            label="sm90_xmma_gemm_f32f32_tf32" if k % 3 else "elementwise_kernel",
+        )
         for k in range(110)
-    ]  # fmt: skip
+    ]
     host = [
-        Bar(start_ms=wall * (0.08 + k * 0.012), end_ms=wall * (0.08 + k * 0.012 + 0.009),
-            phase="host", label="cudaLaunchKernel")
+        Bar(
+            start_ms=wall * (0.08 + k * 0.012),
+            end_ms=wall * (0.08 + k * 0.012 + 0.009),
+            phase="host",
+            label="cudaLaunchKernel",
+        )
         for k in range(60)
-    ]  # fmt: skip
+    ]
     wait = Bar(start_ms=0.0, end_ms=wall * 0.08, phase="data_loading", label="DataLoader.__next__")
     copy = Bar(
         start_ms=wall * 0.09, end_ms=wall * 0.36, phase="host_to_device", label="Memcpy HtoD"
@@ -133,41 +142,71 @@ def gpu_with_copies() -> View:
         step_ms=step_times(wall, batch=256),
         series=series(900, wall, 3.0),
         steps=900,
-        copies=Copies(
-            pageable_ms=11.3, pinned_ms=0.0, blocking_ms=10.9, bytes=77e6, gb_per_s=6.8
-        ),
+        copies=Copies(pageable_ms=11.3, pinned_ms=0.0, blocking_ms=10.9, bytes=77e6, gb_per_s=6.8),
         sync_calls=[
             SyncCall(what="Tensor.item", where="train.py:58", calls_per_step=1.0, ms_per_step=2.6),
-            SyncCall(what="Tensor.cpu", where="metrics.py:12", calls_per_step=0.02, ms_per_step=0.1),
+            SyncCall(
+                what="Tensor.cpu", where="metrics.py:12", calls_per_step=0.02, ms_per_step=0.1
+            ),
         ],
         loaders=[
-            loader(num_workers=8, prefetch_factor=2, start_method="fork", wait_ms=2.9, batch_size=256),
-            loader(number=1, role="evaluation", where="train.py:47", batches=39, wait_ms=None,
-                   startup_ms=None, first_batch_ms=None, getitem_ms=None, getitem_cpu_ms=None,
-                   collate_ms=None, collate_cpu_ms=None, queued_ms=None, storage_wait_ms=None,
-                   transforms=[]),
+            loader(
+                num_workers=8, prefetch_factor=2, start_method="fork", wait_ms=2.9, batch_size=256
+            ),
+            loader(
+                number=1,
+                role="evaluation",
+                where="train.py:47",
+                batches=39,
+                wait_ms=None,
+                startup_ms=None,
+                first_batch_ms=None,
+                getitem_ms=None,
+                getitem_cpu_ms=None,
+                collate_ms=None,
+                collate_cpu_ms=None,
+                queued_ms=None,
+                storage_wait_ms=None,
+                transforms=[],
+            ),
         ],
         timelines=[gpu_timeline(wall)],
         machines=[machine("gpu-a", gpus=1, cpu=0.4)],
         ranks=[
-            Rank(rank=0, node="gpu-a", pid=991, device="cuda:0", steps=900, step_ms=step_times(wall),
-                 phases=on_gpu, peak_memory_bytes=4_100_000_000, peak_device_bytes=41_000_000_000,
-                 device_memory_bytes=150_000_000_000)
+            Rank(
+                rank=0,
+                node="gpu-a",
+                pid=991,
+                device="cuda:0",
+                steps=900,
+                step_ms=step_times(wall),
+                phases=on_gpu,
+                peak_memory_bytes=4_100_000_000,
+                peak_device_bytes=41_000_000_000,
+                device_memory_bytes=150_000_000_000,
+            )
         ],
         environment=GPU_ENVIRONMENT,
         not_measured=[NotMeasured(what="communication", why="one process")],
-    )  # fmt: skip
+    )
     pin = advice(
-        "pin-memory", COPY, title="Load batches into pinned memory",
+        "pin-memory",
+        COPY,
+        title="Load batches into pinned memory",
         gain=Gain(low=1.18, high=1.35, model="copies at 25 GB/s, overlapped or not"),
-        parameters={"pin_memory": True}, by_hand="DataLoader(dataset, ..., pin_memory=True)",
+        parameters={"pin_memory": True},
+        by_hand="DataLoader(dataset, ..., pin_memory=True)",
         reason="77 MB a step leave pageable memory at 6.8 GB/s; pinned it is 25 GB/s here.",
-    )  # fmt: skip
+    )
     defer = advice(
-        "defer-item", SYNC, title="Read losses later",
-        gain=Gain(low=1.02, high=1.06, model="ceiling 1 / (1 - 0.06)"), how="patch",
-        by_hand="total += loss.detach()", reason="train.py:58 waits for the GPU in every step.",
-    )  # fmt: skip
+        "defer-item",
+        SYNC,
+        title="Read losses later",
+        gain=Gain(low=1.02, high=1.06, model="ceiling 1 / (1 - 0.06)"),
+        how="patch",
+        by_hand="total += loss.detach()",
+        reason="train.py:58 waits for the GPU in every step.",
+    )
     copied = view(
         made, COPY, "Copies to the GPU take 27 % of each step: pageable memory.", pin, defer
     )
@@ -185,16 +224,25 @@ def compute_bound() -> View:
     wall = 388.0
     busy = phases(wall, 0.01, 0.02, 0.93, 0.0, 0.03, 0.01)
     made = run(
-        device="cuda", phases=busy, step_ms=step_times(wall), series=series(500, wall, 3.0),
-        compute=msgspec.structs.replace(COMPUTE, forward_ms=118.0, backward_ms=230.0, optimizer_ms=12.0),
-        machines=[machine("gpu-a", gpus=1)], environment=GPU_ENVIRONMENT,
-    )  # fmt: skip
+        device="cuda",
+        phases=busy,
+        step_ms=step_times(wall),
+        series=series(500, wall, 3.0),
+        compute=msgspec.structs.replace(
+            COMPUTE, forward_ms=118.0, backward_ms=230.0, optimizer_ms=12.0
+        ),
+        machines=[machine("gpu-a", gpus=1)],
+        environment=GPU_ENVIRONMENT,
+    )
     tf32 = advice(
-        "tf32", ARITHMETIC, title="Multiply float32 matrices in TF32",
+        "tf32",
+        ARITHMETIC,
+        title="Multiply float32 matrices in TF32",
         gain=Gain(low=1.9, high=3.4, model="Amdahl: 74 % of the step runs 2.8 to 7 times as fast"),
-        safety="rounding", by_hand='torch.set_float32_matmul_precision("high")',
+        safety="rounding",
+        by_hand='torch.set_float32_matmul_precision("high")',
         reason="74 % of each step is float32 arithmetic on a device with TF32 units.",
-    )  # fmt: skip
+    )
     return view(made, ARITHMETIC, "Compute takes 93 % of each step: float32 arithmetic.", tf32)
 
 
@@ -208,29 +256,52 @@ def ranks_with_a_straggler(count: int = 8, late: int = 5) -> View:
             else (0.02, 0.0, 0.55, 0.36, 0.06, 0.01)
         )
         members.append(
-            Rank(rank=rank, node=f"node-{rank // 4}", pid=1000 + rank, device=f"cuda:{rank % 4}",
-                 steps=400, step_ms=step_times(wall), phases=phases(wall, *shares),
-                 peak_memory_bytes=6_000_000_000, peak_device_bytes=60_000_000_000,
-                 device_memory_bytes=150_000_000_000)
-        )  # fmt: skip
+            Rank(
+                rank=rank,
+                node=f"node-{rank // 4}",
+                pid=1000 + rank,
+                device=f"cuda:{rank % 4}",
+                steps=400,
+                step_ms=step_times(wall),
+                phases=phases(wall, *shares),
+                peak_memory_bytes=6_000_000_000,
+                peak_device_bytes=60_000_000_000,
+                device_memory_bytes=150_000_000_000,
+            )
+        )
     nodes = [machine(f"node-{k}", gpus=4, cpu=0.7) for k in range(max(1, count // 4))]
     made = run(
-        device="cuda", world_size=count, ranks=members, machines=nodes,
-        phases=phases(wall, 0.05, 0.0, 0.55, 0.33, 0.06, 0.01), step_ms=step_times(wall),
-        series=series(400, wall, 8.0), environment=GPU_ENVIRONMENT,
+        device="cuda",
+        world_size=count,
+        ranks=members,
+        machines=nodes,
+        phases=phases(wall, 0.05, 0.0, 0.55, 0.33, 0.06, 0.01),
+        step_ms=step_times(wall),
+        series=series(400, wall, 8.0),
+        environment=GPU_ENVIRONMENT,
         communication=Communication(
-            total_ms=88.0, exposed_ms=68.0, transfer_ms=7.4, waiting_ms=60.6, late_rank=late,
-            late_rank_share=0.88, late_rank_phase="data_loading", collectives=14, bytes=512e6,
+            total_ms=88.0,
+            exposed_ms=68.0,
+            transfer_ms=7.4,
+            waiting_ms=60.6,
+            late_rank=late,
+            late_rank_share=0.88,
+            late_rank_phase="data_loading",
+            collectives=14,
+            bytes=512e6,
         ),
         command=["torchrun", "--nproc-per-node", "4", "train.py"],
         not_measured=[],
-    )  # fmt: skip
+    )
     fix = advice(
-        "loader-workers", STRAGGLER, title="Prepare batches in worker processes",
-        gain=Gain(low=1.2, high=1.45, model="ceiling of the waiting"), safety="reseeded",
+        "loader-workers",
+        STRAGGLER,
+        title="Prepare batches in worker processes",
+        gain=Gain(low=1.2, high=1.45, model="ceiling of the waiting"),
+        safety="reseeded",
         by_hand="DataLoader(dataset, ..., num_workers=8)",
         reason="Rank 5 waits 68 ms a step for input; the other ranks 4 ms.",
-    )  # fmt: skip
+    )
     return view(made, STRAGGLER, "Rank 5 is late: 31 % of each step is spent waiting for it.", fix)
 
 
@@ -254,27 +325,61 @@ def hostile_names() -> View:
     evil = HOSTILE
     wall = 41.2
     made = run(
-        name=evil, command=["python", evil], cwd=f"/tmp/{evil}", folder=evil, step_definition=evil,
-        loaders=[loader(dataset=evil, where=f"{evil}:3",
-                        transforms=[Transform(name=evil, ms_per_sample=0.3, calls=3)])],
-        lines=[Line(where=evil, function=evil, phase="host", kind="python", share=0.1, ms=4.0, code=evil)],
+        name=evil,
+        command=["python", evil],
+        cwd=f"/tmp/{evil}",
+        folder=evil,
+        step_definition=evil,
+        loaders=[
+            loader(
+                dataset=evil,
+                where=f"{evil}:3",
+                transforms=[Transform(name=evil, ms_per_sample=0.3, calls=3)],
+            )
+        ],
+        lines=[
+            Line(
+                where=evil,
+                function=evil,
+                phase="host",
+                kind="python",
+                share=0.1,
+                ms=4.0,
+                code=evil,
+            )
+        ],
         compute=msgspec.structs.replace(
-            COMPUTE, operators=[Operator(name=evil, kind="other", ms=1.0, calls=2)], kinds={evil: 1.0}
+            COMPUTE,
+            operators=[Operator(name=evil, kind="other", ms=1.0, calls=2)],
+            kinds={evil: 1.0},
         ),
         timelines=[
-            Timeline(rank=0, step=3, wall_ms=wall, lanes=[
-                Lane(name=evil, bars=[Bar(start_ms=0, end_ms=9, phase="compute", label=evil)])
-            ])
+            Timeline(
+                rank=0,
+                step=3,
+                wall_ms=wall,
+                lanes=[
+                    Lane(name=evil, bars=[Bar(start_ms=0, end_ms=9, phase="compute", label=evil)])
+                ],
+            )
         ],
-        machines=[machine(evil)], notes=[evil], changes=[evil],
+        machines=[machine(evil)],
+        notes=[evil],
+        changes=[evil],
         environment=Environment(python=evil, torch=evil, flags={evil: evil}),
         not_measured=[NotMeasured(what=evil, why=evil)],
-    )  # fmt: skip
+    )
     finding = hostile_finding(evil)
     remedy = advice(
-        "loader-workers", finding, title=evil, gain=Gain(low=1.1, high=1.2, model=evil),
-        parameters={evil: evil}, by_hand=evil, reason=evil, source=evil,
-    )  # fmt: skip
+        "loader-workers",
+        finding,
+        title=evil,
+        gain=Gain(low=1.1, high=1.2, model=evil),
+        parameters={evil: evil},
+        by_hand=evil,
+        reason=evil,
+        source=evil,
+    )
     return view(made, finding, f"Data loading: {evil}", remedy)
 
 
