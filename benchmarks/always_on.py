@@ -1,0 +1,100 @@
+"""What the always-on probes add to a step, within one process: a block with them, a block without, many times.
+
+    python benchmarks/always_on.py --step-ms 10 --workers 0 --pairs 30 --out result.json
+
+Neighbouring blocks share the machine's mood, so their difference is known to a microsecond where whole processes
+would need hours. What it cannot see is what a process costs before its first step and after its last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import statistics
+import tempfile
+from pathlib import Path
+
+import controlled
+import pairs
+import torch
+
+BLOCK_MS = 250.0  # long enough for the probes' rare work (a look every 20 ms), short enough for the machine's mood
+LEAST_STEPS, MOST_STEPS = 8, 250
+UNCOUNTED = (
+    25  # steps until Python's adaptive interpreter has settled after the classes were changed
+)
+TRIMMED = 0.02  # of a block's slowest steps: other processes' time slices
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+    """The step of one block, in us."""
+
+    median: float
+    mean: float  # without the slowest steps
+
+
+def block(training: controlled.Training, uncounted: int) -> Block:
+    spans = sorted(controlled.durations(controlled.train(training))[uncounted:])
+    kept = spans[: max(1, round(len(spans) * (1 - TRIMMED)))]
+    return Block(statistics.median(spans) / 1e3, statistics.fmean(kept) / 1e3)
+
+
+def with_probes(training: controlled.Training, uncounted: int, folder: str) -> Block:
+    from speedprof.profiler.session import Options, Session
+
+    session = Session(folder, Options(windows=False))
+    session.begin({})
+    try:
+        return block(training, uncounted)
+    finally:
+        session.end()
+
+
+def measure(step_ms: float, *, workers: int, count: int) -> dict[str, object]:
+    """Return what `count` pairs of blocks say of one kind of step."""
+    torch.set_num_threads(1)
+    counted = round(min(MOST_STEPS, max(LEAST_STEPS, BLOCK_MS / step_ms)))
+    uncounted = min(UNCOUNTED, counted // 2)
+    rows = controlled.calibrate(step_ms)
+    training = controlled.build(rows, steps=1 + uncounted + counted, workers=workers)
+    bare, probed = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        block(training, uncounted), with_probes(training, uncounted, folder)
+        for _, which in pairs.interleaved(("bare", "probed"), count):
+            if which == "bare":
+                bare.append(block(training, uncounted))
+            else:
+                probed.append(with_probes(training, uncounted, folder))
+    both = list(zip(bare, probed, strict=True))
+    return {
+        "step_ms": step_ms,
+        "workers": workers,
+        "rows": rows,
+        "steps_per_block": counted,
+        "bare_us": statistics.median(b.median for b in bare),
+        "added_us": pairs.estimate([p.median - b.median for b, p in both]),
+        "added_to_mean_us": pairs.estimate([p.mean - b.mean for b, p in both]),
+        "ratio": pairs.estimate([p.median / b.median for b, p in both]),
+        "ratio_of_means": pairs.estimate([p.mean / b.mean for b, p in both]),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Time the always-on probes within one process.")
+    parser.add_argument("--step-ms", type=float, required=True)
+    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--pairs", type=int, default=30)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    result = measure(options.step_ms, workers=options.workers, count=options.pairs)
+    text = json.dumps(result, default=pairs.plain, indent=1)
+    if options.out:
+        options.out.write_text(text, encoding="utf-8")
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()
