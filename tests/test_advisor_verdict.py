@@ -199,3 +199,33 @@ def test_any_six_shares_get_an_answer_that_reports_can_name(weights: list[float]
     found = judgement.verdict.finding
     assert judgement.verdict.sentence
     assert found is None or found.cause is None or found.cause in CAUSES[found.phase]
+
+
+@pytest.mark.parametrize(("share", "named"), [(0.06, True), (0.04, False)])
+def test_a_twentieth_of_the_step_is_worth_naming(share: float, named: bool) -> None:
+    run = runs.run({LOADING: share}, loaders=[runs.preparing(0, 5.0)])
+    assert any(found.phase == LOADING for found in judge(run).findings) is named
+
+
+@pytest.mark.parametrize(("share", "dominates"), [(0.76, True), (0.74, False)])
+def test_computing_dominates_from_three_quarters_of_the_step(
+    share: float, dominates: bool
+) -> None:
+    half = (1.0 - share) / 2
+    run = runs.run({"host": half, "outside": half}, compute=runs.compute())
+    assert (judge(run).verdict.finding is not None) is dominates
+
+
+def test_workers_that_feed_steps_of_several_batches_are_busy_with_all_of_them() -> None:
+    feeding = runs.preparing(2, 45.0)
+    once = runs.run({LOADING: 0.5}, loaders=[feeding])
+    fourfold = runs.run({LOADING: 0.5}, loaders=[feeding], batches_per_step=4.0)
+    assert bottleneck(once) == (LOADING, "worker_handoff")
+    assert bottleneck(fourfold) == (LOADING, "cpu_preparation")
+
+
+def test_causes_of_one_phase_never_add_up_to_more_than_the_phase() -> None:
+    mixed = runs.fetching(2, 100.0, iterations=6, startup_ms=400.0, first_batch_ms=600.0)
+    findings = judge(runs.run({LOADING: 0.5}, loaders=[mixed])).findings
+    assert {found.cause for found in findings} >= {"startup", "storage"}
+    assert sum(found.share for found in findings) <= 0.5 + 1e-9

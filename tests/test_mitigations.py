@@ -163,3 +163,44 @@ def test_a_data_set_that_cannot_be_pickled_is_fine_where_workers_are_forked(
         environment=Environment(python=python, threads=2),
     )  # fmt: skip
     assert isinstance(assess("loader-workers", run), Fit) is fits
+
+
+def test_cores_that_other_programs_hold_are_not_counted_on() -> None:
+    held = runs.machine(4, cpu_load=0.9, other_load=0.75)
+    slow = {"loaders": [runs.preparing(0, 50.0)]}
+    free = runs.run({"data_loading": 0.5}, machines=[runs.machine(4)], **slow)
+    busy = runs.run({"data_loading": 0.5}, machines=[held], **slow)
+    assert isinstance(assess("loader-workers", free), Fit)
+    assert isinstance(assess("loader-workers", busy), Misfit)
+
+
+def test_one_exchange_in_four_is_left() -> None:
+    run = APPLIES["fewer-exchanges"]()
+    fit = assess("fewer-exchanges", run)
+    assert isinstance(fit, Fit)
+    assert fit.parameters == {"every": 4}
+    assert fit.gain is not None
+    assert fit.gain.high == pytest.approx(1.0 / (1.0 - 0.75 * 0.42))
+
+
+def test_the_line_that_the_finding_names_is_the_one_to_change() -> None:
+    lines = [runs.line("host", "waiting", 0.2, "train.py:3"), runs.line("host", "python", 0.15)]
+    fit = assess("rarer-work", runs.run({"host": 0.4}, lines=lines))
+    assert isinstance(fit, Fit)
+    assert fit.by_hand.startswith("# train.py:12")
+
+
+def test_each_worker_keeps_a_cache_of_its_own() -> None:
+    small = runs.machine(8, memory_bytes=1 << 30)
+    one = runs.preparing(1, 50.0)
+    eight = runs.preparing(8, 50.0)
+    assert isinstance(
+        assess("cache-samples", runs.run({"data_loading": 0.5}, loaders=[one], machines=[small])),
+        Fit,
+    )
+    assert isinstance(
+        assess(
+            "cache-samples", runs.run({"data_loading": 0.5}, loaders=[eight], machines=[small])
+        ),
+        Misfit,
+    )
