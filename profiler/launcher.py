@@ -208,12 +208,15 @@ class _Watch:
 
     def _reduce(self, folder: Path) -> None:
         """Reduce windows as they appear, so that they do not fill the disk."""
+        from speedprof.profiler.enough import tell_if_enough
         from speedprof.profiler.reduction import reduce_folder
 
         _be_nice()
+        enough = False
         try:
             while not self._stopping.wait(REDUCE_EVERY_S):
-                reduce_folder(folder)
+                if reduce_folder(folder) and not enough:
+                    enough = tell_if_enough(folder)
         except OSError:
             return  # disk full or folder gone: the report reduces what is left
 
