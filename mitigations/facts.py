@@ -18,11 +18,19 @@ def machine(run: Run) -> Machine | None:
 
 def cores(run: Run) -> float | None:
     """Return the cores that one rank may use, what other programs take left out."""
+    node, own = machine(run), own_cores(run)
+    if node is None or own is None:
+        return None
+    return max(1.0, own * (1.0 - (node.other_load or 0.0)))
+
+
+def own_cores(run: Run) -> float | None:
+    """Return the cores of one rank, as if no other program ran."""
     node = machine(run)
     if node is None:
         return None
     together = sum(rank.node == node.node for rank in run.ranks) or 1
-    return max(1.0, node.cores * (1.0 - (node.other_load or 0.0)) / together)
+    return max(1.0, node.cores / together)
 
 
 def available_bytes(run: Run) -> int | None:

@@ -33,7 +33,7 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
     threads = run.environment.threads
     if loader is None or node is None or threads is None:
         return Misfit(reason="the number of threads, or of cores, was not recorded")
-    have = int(facts.cores(run) or 1)
+    have = int(facts.own_cores(run) or 1)
     if threads + loader.num_workers <= have:
         return Misfit(
             reason=f"{threads + loader.num_workers} threads and workers fit on {have} cores; "

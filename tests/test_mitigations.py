@@ -204,3 +204,11 @@ def test_each_worker_keeps_a_cache_of_its_own() -> None:
         ),
         Misfit,
     )
+
+
+def test_a_queue_that_other_programs_cause_is_not_blamed_on_the_scripts_own_threads() -> None:
+    held = runs.machine(2, cpu_load=1.0, other_load=0.65)
+    run = runs.run({"data_loading": 0.6}, machines=[held], loaders=[runs.preparing(0, 60.0)])
+    misfit = assess("fewer-threads", run)
+    assert isinstance(misfit, Misfit)
+    assert "other programs hold the cores" in misfit.reason

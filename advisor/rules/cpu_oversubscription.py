@@ -42,7 +42,11 @@ def _crowd(run: Run, machine: Machine | None, workers: int) -> str:
     if machine is None:
         return ""
     threads = run.environment.threads
-    own = f"{plenty(workers, 'worker')} and {plenty(threads, 'compute thread')}" if threads else ""
+    own = " and ".join(
+        plenty(count, noun)
+        for count, noun in ((workers, "worker"), (threads, "compute thread"))
+        if count
+    )
     others = (
         f"other programs take {percent(machine.other_load)} of the machine"
         if machine.other_load and machine.other_load >= 0.1

@@ -32,5 +32,6 @@ def check(run: Run) -> Finding | None:
         if where
         else ""
     )
-    evidence = f"{calls}waiting for the device and refilling it takes {cost.text} of each step"
+    waiting = "waiting" if run.device == "cpu" else "waiting for the device and refilling it"
+    evidence = f"{calls}{waiting} takes {cost.text} of each step"
     return finding(cost, NAME, "synchronisation", evidence=evidence, where=where)
