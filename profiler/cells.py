@@ -58,15 +58,17 @@ def cut(explained: Explained, seen: Seen) -> Cells:
     stack, waiting = seen.stack[piece], seen.waiting[piece]
     chains, chain_of = _chains(seen.stacks)
     chain = np.where(stack == UNSEEN, NO_CHAIN, chain_of[stack])
-    open_to_chains = np.isin(label, _OPEN_TO_CHAINS) | (label == UNEXPLAINED)
+    open_to_chains = _open(label) & _open(_at_sample(seen, piece, explained.moments))
     label = np.where(label == UNEXPLAINED, _unexplained(stack, waiting, seen.stacks), label)
+    phase = np.unique(PHASE_OF, return_inverse=True)[1]
     return Cells(
         length=np.diff(edges),
         step=step,
         segment=segment,
         label=label,
         stack=stack,
-        seen=_taken_there(seen, piece, edges, label),
+        seen=phase[label]
+        == np.append(phase, -1)[_at_sample(seen, piece, Partition(edges, label))],
         waiting=waiting,
         chain=np.where(open_to_chains, chain, NO_CHAIN),
         chains=chains,
@@ -77,15 +79,9 @@ def cut(explained: Explained, seen: Seen) -> Cells:
 # Work that a batch source may do in the training thread. What a GPU computes is left out: it
 # may be what the training launched before.
 _OPEN_TO_CHAINS = [
-    LABEL[name]
-    for name in (
-        "compute.forward",
-        "host.launch",
-        "host.python",
-        "host.allocator",
-        "host.synchronisation",
-        "host_to_device",
-    )
+    UNEXPLAINED,
+    *(LABEL[name] for name in ("compute.forward", "host_to_device")),
+    *(index for index, phase in enumerate(PHASE_OF) if phase == "host"),
 ]
 
 
@@ -99,15 +95,14 @@ def _unexplained(
     return np.where(found >= 0, found, host)
 
 
-def _taken_there(
-    seen: Seen, piece: NDArray[np.int64], edges: Times, label: NDArray[np.int64]
-) -> NDArray[np.bool_]:
-    sample = seen.sample[piece]
-    if not len(seen.at):
-        return np.zeros(len(sample), np.bool_)
-    phase = np.unique(PHASE_OF, return_inverse=True)[1]
-    there = phase[Partition(edges, label).at(seen.at)]
-    return (sample != UNSEEN) & (there[sample] == phase[label])
+def _open(label: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return np.isin(label, _OPEN_TO_CHAINS)
+
+
+def _at_sample(seen: Seen, piece: NDArray[np.int64], labels: Partition) -> NDArray[np.int64]:
+    """Return, for cells of these pieces, the label at the moment of their sample, -1 without."""
+    there = np.append(labels.at(seen.at), -1)
+    return there[seen.sample[piece]]  # UNSEEN is the last
 
 
 def _chains(stacks: list[Stack]) -> tuple[list[tuple[Source, ...]], NDArray[np.int64]]:

@@ -22,6 +22,7 @@ WAITING_CPU = 0.3
 OWN_VERDICT = 0.5  # part of an interval outside operators from which its CPU time alone decides
 UNSEEN = -1  # no stack
 _NO_SOURCE = 0
+_FOREVER = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +44,12 @@ class Seen:
         return np.where(self.sample == UNSEEN, UNSEEN, self.stack_at[self.sample])
 
 
-def look(window: Window, start: int, end: int, operators: Spans, marks: Times) -> Seen:
+def look(window: Window, start: int, end: int, operators: Spans) -> Seen:
     """Give each moment in [start, end) the stack of a sample near it, or none.
 
-    Where operators, probes or steps begin or end (`marks`, ascending) between two samples, the
-    thread changed what it did there, so a stack holds from its sample to the nearest mark: a
-    wait of 20 ms is then known exactly, not to the sampler's 5 ms.
+    Where operators, probes or steps begin or end between two samples, the thread changed what it
+    did there, so a stack holds from its sample to the nearest such mark: a wait of 20 ms is then
+    known exactly, not to the sampler's 5 ms.
     """
     frames, header = window.header.frames, window.header
     stacks = [describe([frames[index] for index in stack]) for stack in header.stacks]
@@ -57,49 +58,62 @@ def look(window: Window, start: int, end: int, operators: Spans, marks: Times) -
     columns = {name: column[inside][index] for name, column in window.sample.items()}
     if not len(at):
         return _unseen(start, end, stacks)
-    edges, owner = _owners(at, columns["stack"], operators.contains(at), marks, stacks)
-    pieces = _partition(np.concatenate(([start], edges, [end])))
-    gap = np.searchsorted(at, pieces.edges[:-1], "right")
+    probes = (window.probe["start"], window.probe["end"], window.boundaries)
+    walls = np.unique(np.concatenate(probes))
+    marks = np.unique(np.concatenate((walls, operators.start, operators.end)))
+    until, since = _reaches(at, columns["stack"], operators.contains(at), marks, stacks)
+    until = np.minimum(until, _next(walls, at[:-1]))
+    since = np.maximum(since, _last(walls, at[1:]))
+    middle = np.column_stack((at[:-1], until, since)).ravel()
+    edges, piece = _cells(np.concatenate(([start], middle, at[-1:], [end])))
+    sample = np.arange(len(at))
+    between = np.column_stack((sample[:-1], np.full(len(at) - 1, UNSEEN), sample[1:])).ravel()
     waits = _waits(at, columns, start, operators, _line_numbers(stacks)[columns["stack"]])
+    gap = np.minimum(np.searchsorted(at, edges[:-1], "right"), len(at) - 1)
     return Seen(
-        pieces=Partition(pieces.edges, np.arange(len(pieces.codes))),
-        sample=np.concatenate(([0], owner, [len(at) - 1]))[pieces.codes],
-        waiting=waits[np.minimum(gap, len(at) - 1)],
+        pieces=Partition(edges, np.arange(len(piece))),
+        sample=np.concatenate(([0], between, sample[-1:]))[piece],
+        waiting=waits[gap],
         stacks=stacks,
         at=at,
         stack_at=columns["stack"],
     )
 
 
-def _owners(
+def _reaches(
     at: Times,
     stack: NDArray[np.int64],
     operating: NDArray[np.bool_],
     marks: Times,
     stacks: list[Stack],
-) -> tuple[Times, NDArray[np.int64]]:
-    """Cut the time from the first sample to the last; return the edges and each part's sample.
+) -> tuple[Times, Times]:
+    """Return until when the earlier of each two samples holds, and since when the later.
 
-    Between two samples come four parts: up to the first mark, to the middle, to the last mark,
-    to the later sample. Marks mostly fence operators, which belong to the sample taken in one;
-    where neither was, and the two come from different batch sources, nobody knows.
+    Both reach to the nearest mark. Beyond it are mostly operators: they belong to a sample that
+    was taken in one, to both by halves where the two come from one place, otherwise to neither.
     """
     low, middle, high = _fences(at, marks)
     chain = _chain_numbers(stacks)[stack]
-    earlier, later = np.arange(len(at) - 1), np.arange(1, len(at))
     same = (stack[:-1] == stack[1:]) | ((chain[:-1] == chain[1:]) & (chain[1:] != _NO_SOURCE))
-    first, second = operating[:-1] | same, operating[1:] | same
-    unknown = np.full(len(earlier), UNSEEN)
-    left = np.where(first, earlier, np.where(second, later, unknown))
-    right = np.where(second, later, np.where(first, earlier, unknown))
-    edges = np.column_stack((at[:-1], low, middle, high)).ravel()
-    owners = np.column_stack((earlier, left, right, later)).ravel()
-    return np.append(edges, at[-1]), owners
+    earlier, later = operating[:-1], operating[1:]
+    both = (earlier & later) | same
+    until = np.where(both, middle, np.where(earlier, high, low))
+    since = np.where(both, middle, np.where(later, low, high))
+    return until, since
 
 
-def _partition(edges: Times) -> Partition:
+def _next(walls: Times, at: Times) -> Times:
+    return np.append(walls, _FOREVER)[np.searchsorted(walls, at, "right")]
+
+
+def _last(walls: Times, at: Times) -> Times:
+    return np.append(-_FOREVER, walls)[np.searchsorted(walls, at, "left")]
+
+
+def _cells(edges: Times) -> tuple[Times, NDArray[np.int64]]:
+    """Leave out cells without length; return the edges of the others and which they were."""
     real = edges[1:] > edges[:-1]
-    return Partition(np.append(edges[:-1][real], edges[-1]), np.flatnonzero(real))
+    return np.append(edges[:-1][real], edges[-1]), np.flatnonzero(real)
 
 
 def _fences(at: Times, marks: Times) -> tuple[Times, Times, Times]:

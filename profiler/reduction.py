@@ -7,7 +7,6 @@ import os
 from typing import TYPE_CHECKING
 
 import msgspec
-import numpy as np
 
 from speedprof.profiler import reduced, window_reading
 from speedprof.profiler import window_tables as tables
@@ -20,7 +19,6 @@ from speedprof.profiler.window_phases import Explained, explain
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from speedprof.profiler.intervals import Times
     from speedprof.profiler.reduced import ReducedWindow
     from speedprof.profiler.window_reading import Window
 
@@ -63,7 +61,7 @@ def reduce_window(window: Window) -> ReducedWindow:
     header = window.header
     explained = explain(window)
     start, end = int(explained.boundaries[0]), int(explained.boundaries[-1])
-    seen = look(window, start, end, explained.operators, _marks(window, explained))
+    seen = look(window, start, end, explained.operators)
     cells = cut(explained, seen)
     evidence, training_samples = tables.evidence(seen, explained)
     return reduced.ReducedWindow(
@@ -99,19 +97,3 @@ def _unusable(device: str, explained: Explained) -> str | None:
     if device == "cpu" or explained.device is not None:
         return None
     return "torch.profiler recorded no activity of the GPU (no CUPTI, or no right to use it)"
-
-
-def _marks(window: Window, explained: Explained) -> Times:
-    """Return the moments at which the training thread is known to have begun something else."""
-    operators = explained.operators
-    return np.unique(
-        np.concatenate(
-            (
-                operators.start,
-                operators.end,
-                window.probe["start"],
-                window.probe["end"],
-                window.boundaries,
-            )
-        )
-    )

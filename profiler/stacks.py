@@ -23,10 +23,13 @@ _CHECKPOINT = re.compile(
 )
 _CHECKPOINT_FUNCTION = {"save_pretrained", "save_checkpoint", "_save_checkpoint", "save_state"}
 _LOGGING = re.compile(
-    r"/logging/__init__\.py$|/logging/handlers\.py$|/torch/utils/tensorboard/|/tensorboardX/"
+    r"/torch/utils/tensorboard/|/tensorboardX/"
     r"|/tensorboard/|/wandb/|/mlflow/|/comet_ml/|/neptune/|/aim/|/clearml/|/loguru/|/tqdm/"
     r"|/rich/(console|live|progress)\.py$|/csv\.py$|/matplotlib/"
 )
+_LOGGER = re.compile(r"/logging/(__init__|handlers)\.py$")  # may call a user's handler
+# Parts of trackers that call the training, which is no logging
+_TRACKED = re.compile(r"/mlflow/utils/autologging_utils/|/wandb/agents/|/wandb/integration/")
 # A line whose time is spent in C, where no frame of a logging module shows
 _LOGGING_LINE = re.compile(
     r"\bprint\(|\.write\(|\.writelines\(|\.writerow|\bjson\.dump\(|\.savefig\(|\.flush\("
@@ -75,7 +78,9 @@ def describe(frames: list[Frame]) -> Stack:
         inside_model=frozenset(
             source for source, depth in sources.items() if model is not None and model < depth
         ),
-        outside=_outside(frames[:users], None if users is None else frames[users]),
+        outside="outside.logging"
+        if any(_LOGGER.search(frame[0]) for frame in frames)
+        else _outside(frames[:users], None if users is None else frames[users]),
         models=model is not None,
     )
 
@@ -121,7 +126,7 @@ def _outside(inner: list[Frame], line: Frame | None) -> str | None:
     for file, _, function, _ in inner:
         if _CHECKPOINT.search(file) or _bare(function) in _CHECKPOINT_FUNCTION:
             return "outside.checkpoint"
-        if _LOGGING.search(file):
+        if _LOGGING.search(file) and not _TRACKED.search(file):
             return "outside.logging"
     if line is not None and not inner and _LOGGING_LINE.search(code_of(line) or ""):
         return "outside.logging"
