@@ -11,7 +11,7 @@ from speedprof.advisor.rules import straggler
 from speedprof.advisor.rules.arithmetic_bound import compute_evidence
 from speedprof.advisor.shares import Part, finding, number, part, percent, plenty, step_ms
 from speedprof.advisor.story import STALL_STANDS_OUT, as_one_story
-from speedprof.advisor.words import CAUSE_WORDS, PHASE_WORDS
+from speedprof.advisor.words import PHASE_WORDS, cause_words
 from speedprof.profiler.run import PHASES, Phase, Run
 
 # Computing is what the step is for: it is the verdict only where it leaves no room for anything
@@ -111,7 +111,7 @@ def _ordered(findings: list[Finding], chief: Finding | None = None) -> tuple[Fin
 
 def _sentence(run: Run, phase: Phase, chief: Finding) -> str:
     threshold = COMPUTE_DOMINATES if chief.phase == "compute" else STALL_STANDS_OUT
-    words = CAUSE_WORDS[chief.phase, chief.cause]
+    words = cause_words(chief.phase, chief.cause, device=run.device)
     where = f" at {chief.where}" if chief.where else ""
     late = f"; {straggler.who(run.communication)}" if chief.rule == straggler.NAME else ""
     doubt = (

@@ -38,3 +38,10 @@ CAUSE_WORDS: dict[tuple[str, str | None], str] = {
     ("host", None): "what the host does meanwhile could not be told",
     ("outside", None): "what is done there could not be told",
 }
+
+
+def cause_words(phase: str, cause: str | None, *, device: str) -> str:
+    """Return the words for a cause; where there is no device, nobody waits for one."""
+    if device == "cpu" and (phase, cause) == ("host", "synchronisation"):
+        return "waiting for something else (a lock, a queue, a sleep, another process)"
+    return CAUSE_WORDS[phase, cause]

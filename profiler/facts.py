@@ -77,7 +77,19 @@ def _flags(torch: Any) -> dict[str, str]:
         "anomaly_detection": str(torch.is_anomaly_enabled()),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
     }
+    bf16 = _cpu_bf16(torch)
+    if bf16 is not None:
+        flags["cpu_bf16"] = "yes" if bf16 else "no"
     return flags | {name: os.environ[name] for name in FLAG_VARIABLES if name in os.environ}
+
+
+def _cpu_bf16(torch: Any) -> bool | None:
+    """Tell whether the CPU multiplies bfloat16 in hardware; None where torch cannot say."""
+    if hasattr(torch.cpu, "get_capabilities"):
+        able = torch.cpu.get_capabilities()
+        return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
+    asked = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return None if asked is None else bool(asked())
 
 
 def memory() -> dict[str, object]:
