@@ -56,7 +56,7 @@ def render(view: View) -> str:
     style = _read("page.css")
     made = (make(view.run) for make in SECTIONS)
     template = _environment().from_string(_read("page.html"))
-    return template.render(
+    page = template.render(
         view=view,
         run=view.run,
         judgement=view.judgement,
@@ -72,6 +72,7 @@ def render(view: View) -> str:
         style_hash=_hash(style),
         words=wording,
     )
+    return page.lstrip() + "\n"
 
 
 def _read(name: str) -> str:

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 COLORS = {  # of the page's dark palette, so that a phase looks the same everywhere
     "data_loading": "#ffb605",
     "host_to_device": "#ef611a",
-    "compute": "#3a73e2",
+    "compute": "#366fdd",
     "communication": "#9e5c80",
-    "host": "#6fc9a0",
+    "host": "#aae8ca",
     "outside": "#9ca9bb",
 }
 NARROWEST, WIDEST = 40, 100  # columns: below, nothing fits; beyond, lines are hard to read
