@@ -18,6 +18,7 @@ from typing import Any
 import speedprof
 
 INJECTED = str(Path(speedprof.__file__).parent / "profiler" / "inject")
+UNAWARE = Path(__file__).parent / "unaware"  # scripts that do not know that they are measured
 SPEEDPROF = (sys.executable, "-m", "speedprof")
 # torch's own C++ log lines carry the time and the process's number
 KINETO = re.compile(rb"^(?:ERROR|WARNING|STAGE|INFO|USDT):\d{4}-\d\d-\d\d .*\n", re.MULTILINE)

@@ -105,19 +105,13 @@ def _begin() -> None:
 
 
 def _let_the_users_run() -> None:
-    """Import the sitecustomize that ours hides, if there is one.
+    """Import the sitecustomize that ours hides, in our place.
 
-    Its errors are shown as Python shows them.
+    Its errors are Python's to show; where there is none, ours is missing afterwards as it would
+    be without us.
     """
-    ours = sys.modules.pop("sitecustomize", None)
-    try:
-        import sitecustomize  # type: ignore[import-not-found]  # noqa: F401
-    except ImportError as missing:
-        if missing.name != "sitecustomize":
-            raise
-    finally:
-        if ours is not None:
-            sys.modules.setdefault("sitecustomize", ours)
+    del sys.modules["sitecustomize"]
+    import sitecustomize  # noqa: F401 - the user's
 
 
 _begin()
