@@ -101,10 +101,12 @@ def _bars(console: Console, phases: dict[str, Phase], unseen: frozenset[str]) ->
 
 
 def _bar(start: float, share: float, room: int) -> str:
+    if share <= 0:
+        return " " * room
     first = round(start * room)
     last = round((start + share) * room)
     first = min(first, room - 1)
-    drawn = "█" * (last - first) if last > first else "▏" if share > 0 else ""
+    drawn = "█" * (last - first) if last > first else "▏"
     return (" " * first + drawn).ljust(room, " ")
 
 

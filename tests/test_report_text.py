@@ -68,6 +68,13 @@ def test_the_bar_runs_through_the_phases_from_left_to_right() -> None:
     assert "25.1 ms" in loading
 
 
+def test_a_phase_of_nothing_after_a_full_bar_is_drawn_as_nothing() -> None:
+    full = phases(40.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
+    text = to_text.render(replace(loader_bound(), run=run(phases=full, not_measured=[])))
+    last = next(line for line in text.splitlines() if line.startswith(" outside the step"))
+    assert last.split() == ["outside", "the", "step", "0", "%", "±", "1", "0", "ms"]
+
+
 def test_a_phase_that_nobody_could_see_is_a_dash() -> None:
     lines = to_text.render(loader_bound()).splitlines()
     assert next(line for line in lines if line.startswith(" host to device")).split()[-1] == "–"
