@@ -10,7 +10,8 @@ from pathlib import Path
 import jsonschema
 import msgspec
 import pytest
-from views import balanced, loader_bound, nothing_measured, run, step_times
+from view_facts import step_times
+from views import balanced, loader_bound, nothing_measured, run
 from views_large import VIEWS, hostile_names
 
 from speedprof.advisor.finding import CAUSES

@@ -8,16 +8,8 @@ from dataclasses import replace
 
 import pytest
 from rich.cells import cell_len
-from views import (
-    HOSTILE,
-    balanced,
-    loader_bound,
-    no_steps,
-    nothing_measured,
-    phases,
-    run,
-    unfinished,
-)
+from view_facts import HOSTILE, phases
+from views import balanced, loader_bound, no_steps, nothing_measured, run, unfinished
 from views_large import VIEWS, gpu_with_copies, hostile_names
 
 from speedprof.reports import to_text

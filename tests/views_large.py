@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import msgspec
+from view_facts import COMPUTE, HOSTILE, loader, machine, phases, series, step_times
 from views import (
-    COMPUTE,
-    HOSTILE,
     PREPARATION,
     advice,
     balanced,
-    loader,
     loader_bound,
-    machine,
     no_steps,
     nothing_measured,
-    phases,
     run,
-    series,
-    step_times,
     unfinished,
     view,
 )
