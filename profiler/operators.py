@@ -36,7 +36,7 @@ _PATTERNS = {
         r"|(^|[^a-z])b?mmbackward|::linear|lstm|_gru|gru_|einsum|mkldnn_rnn|xmma"
     ),
     "reduction": (
-        r"(^|::|_)(sum|mean|max|min|amax|amin|argmax|argmin|var|std|topk|sort|cumsum|all|any"
+        r"(^|::)_?(sum|mean|max|min|amax|amin|argmax|argmin|var|std|topk|sort|cumsum|all|any"
         r"|prod)\b|reduce|softmax|cross_entropy|loss|logsumexp|radixsort|scan"
     ),
     "copy": (

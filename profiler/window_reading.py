@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from speedprof.profiler.intervals import Times
 
 TABLES = {"event": EVENT_COLUMNS, "probe": PROBE_COLUMNS, "sample": SAMPLE_COLUMNS}
+LATEST = 1 << 61  # ns, 73 years, of any clock; sums of two stay within 64 bits
 DRIFT = 0.01  # two clocks of one machine that run further apart than this were not read right
 
 
@@ -127,6 +128,20 @@ def _tables(header: Header, data: bytes, position: int) -> dict[str, dict[str, T
 
 
 def _check(header: Header, tables: dict[str, dict[str, Times]]) -> None:
+    _check_references(header, tables)
+    events, probes = tables["event"], tables["probe"]
+    columns = [events["start"], events["duration"], probes["start"], probes["end"]]
+    listed = [*header.boundaries, header.thread, *(t for pair in header.clock for t in pair)]
+    if any(abs(time) > LATEST for time in listed) or any(
+        len(column) and (column.min() < -LATEST or column.max() > LATEST)
+        for column in (*columns, tables["sample"]["at"])
+    ):
+        raise DamagedWindowError("its times are no times")
+    if len(header.boundaries) < 2 or any(b <= a for a, b in pairwise(header.boundaries)):
+        raise DamagedWindowError("it holds no whole step")
+
+
+def _check_references(header: Header, tables: dict[str, dict[str, Times]]) -> None:
     for table, names in TABLES.items():
         if len({len(tables[table][name]) for name in names}) > 1:
             raise DamagedWindowError(f"its {table} columns differ in length")
@@ -137,13 +152,10 @@ def _check(header: Header, tables: dict[str, dict[str, Times]]) -> None:
         ("sample", "stack", header.stacks),
     ):
         column = tables[table][name]
-        if len(column) and not (column.min() >= 0 and column.max() < len(listed)):
+        if len(column) and not (0 <= column.min() and column.max() < len(listed)):
             raise DamagedWindowError(f"its {table}s name what it does not list")
     if any(not 0 <= frame < len(header.frames) for stack in header.stacks for frame in stack):
         raise DamagedWindowError("its stacks name frames that it does not list")
-    boundaries = header.boundaries
-    if len(boundaries) < 2 or any(b <= a for a, b in pairwise(boundaries)):
-        raise DamagedWindowError("it holds no whole step")
 
 
 def _on_our_clock(
