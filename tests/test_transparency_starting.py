@@ -46,7 +46,7 @@ def python_on_path(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        "tell.py --steps 3 --out x --name=y --quiet -- -m --python no".split(),
+        ["tell.py", "--steps", "3", "--out", "x", "--name=y", "--quiet", "--", "-m", "-x"],
         ["./tell.py"],
         ["-m", "package.tell", "--json", "--help"],
         ["package", "--version"],

@@ -65,11 +65,13 @@ class Running:
         cwd: Path,
         stdin: bytes = b"",
         environment: Mapping[str, str] | None = None,
+        keep: Sequence[int] = (),
     ) -> None:
         self._stdin = stdin
         self.process = subprocess.Popen(
             command, cwd=cwd, env=_environment(environment), stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+            pass_fds=keep,
         )  # fmt: skip
 
     def outcome(self) -> Outcome:
