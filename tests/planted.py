@@ -181,15 +181,17 @@ def judged(planted: Planted) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         report = report_of(run(Path(folder), *planted.order))
     shares = report["phases"] or {}
-    return {
+    right = verdict(report) == planted.truth
+    result = {
         "script": planted.script,
         "truth": planted.truth,
         "verdict": verdict(report),
-        "right": verdict(report) == planted.truth,
+        "right": right,
         "shares": {name: round(phase["share"], 3) for name, phase in shares.items()},
         "step_ms": (report["run"]["step_ms"] or {}).get("median"),
         "wall_s": round(time.monotonic() - began, 1),
     }
+    return result if right else {**result, "told": told(report)}
 
 
 def machine() -> dict[str, Any]:
@@ -207,6 +209,7 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "load": os.getloadavg()[2],  # before, over the last 15 minutes: 0 on an idle machine
     }
 
 
@@ -221,7 +224,7 @@ def parse() -> argparse.Namespace:
 def main() -> int:
     options = parse()
     chosen = [one for one in PLANTED if not options.only or one.script in options.only]
-    results = []
+    results, where = [], machine()
     with busy_core(wanted=options.busy):
         for planted in chosen:
             runs = [judged(planted) for _ in range(options.runs)]
@@ -231,10 +234,13 @@ def main() -> int:
             but = f", but {' and '.join(sorted(wrong))}" if wrong else ""
             name = f"{planted.script} ({planted.truth})"
             print(f"{name:60} {right} of {options.runs}{but}", flush=True)
+            for one in runs:
+                if not one["right"]:
+                    print(f"    {one['told']}", flush=True)
     if not options.only:
         RESULTS.mkdir(parents=True, exist_ok=True)
         path = RESULTS / f"planted-{'busy' if options.busy else 'idle'}.json"
-        document = {"machine": machine(), "busy_core": options.busy, "runs": results}
+        document = {"machine": where, "busy_core": options.busy, "runs": results}
         path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         print(f"written to {path}")
     return 0 if all(one["right"] for one in results) else 1

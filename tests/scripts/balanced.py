@@ -27,10 +27,10 @@ class Pace:
 
 class Paced(Dataset):
     def __init__(self, pace: Pace) -> None:
-        self.pace, self.batch = pace, torch.randn(256, 768)
+        self.pace, self.batch = pace, torch.randn(1024, 768)
 
     def __len__(self) -> int:
-        return 120
+        return 90
 
     def __getitem__(self, index: int) -> torch.Tensor:
         self.pace.keep_busy()

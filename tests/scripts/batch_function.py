@@ -29,7 +29,7 @@ def main() -> None:
     random.seed(0)
     text = "the quick brown fox jumps over the lazy dog " * 5000
     alphabet = {letter: number for number, letter in enumerate(sorted(set(text)))}
-    model = nn.Sequential(nn.Linear(CONTEXT, 64), nn.ReLU(), nn.Linear(64, CONTEXT))
+    model = nn.Sequential(nn.Linear(CONTEXT, 16), nn.ReLU(), nn.Linear(16, CONTEXT))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.001)
     for _step in range(100):
         inputs, targets = get_batch(text, alphabet)

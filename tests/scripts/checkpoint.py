@@ -12,7 +12,7 @@ def main() -> None:
     torch.manual_seed(0)
     loader = DataLoader(TensorDataset(torch.randn(32 * 100, 64)), batch_size=32)
     frozen = nn.Embedding(250_000, 64).requires_grad_(False)
-    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
+    model = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     with tempfile.TemporaryDirectory() as folder:
         for step, (batch,) in enumerate(loader):

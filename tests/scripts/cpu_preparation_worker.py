@@ -24,7 +24,7 @@ class Decrypted(Dataset):
 def main() -> None:
     torch.manual_seed(0)
     loader = DataLoader(Decrypted(), batch_size=8, num_workers=1)
-    model = nn.Sequential(nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 1))
+    model = nn.Sequential(nn.Linear(256, 16), nn.ReLU(), nn.Linear(16, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     for batch in loader:
         loss = model(batch).square().mean()

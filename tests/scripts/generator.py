@@ -28,7 +28,7 @@ def hash_of(word: str, seed: int) -> int:
 
 def main() -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
+    model = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     text = (
         "It is a truth universally acknowledged, that a step must be in want of a batch. " * 6000

@@ -18,7 +18,7 @@ def edit_distance(left: list[int], right: list[int]) -> int:
 def main() -> None:
     torch.manual_seed(0)
     loader = DataLoader(TensorDataset(torch.randn(32 * 100, 64)), batch_size=32)
-    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
+    model = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     worst = 0
     for step, (batch,) in enumerate(loader):

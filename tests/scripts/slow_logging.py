@@ -23,7 +23,7 @@ def main() -> None:
     log.setLevel(logging.INFO)
     log.addHandler(Posting())
     loader = DataLoader(TensorDataset(torch.randn(32 * 100, 64)), batch_size=32)
-    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
+    model = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     for step, (batch,) in enumerate(loader):
         loss = model(batch).square().mean()

@@ -17,7 +17,7 @@ def main() -> None:
     torch.manual_seed(0)
     dataset = TensorDataset(torch.randn(64, 256))
     loader = DataLoader(dataset, batch_size=16, num_workers=2, worker_init_fn=build_index)
-    model = nn.Sequential(nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 1))
+    model = nn.Sequential(nn.Linear(256, 16), nn.ReLU(), nn.Linear(16, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     for _epoch in range(30):
         for (batch,) in loader:

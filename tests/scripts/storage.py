@@ -35,7 +35,7 @@ def main() -> None:
         for index in range(FILES):
             (folder / f"{index:03d}.bin").write_bytes(torch.randn(256).numpy().tobytes())
         loader = DataLoader(SlowFiles(folder), batch_size=BATCH, shuffle=True)
-        model = nn.Sequential(nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 1))
+        model = nn.Sequential(nn.Linear(256, 16), nn.ReLU(), nn.Linear(16, 1))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
         for _epoch in range(12):
             for batch in loader:

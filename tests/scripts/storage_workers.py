@@ -22,7 +22,7 @@ class SlowRecords(Dataset):
 def main() -> None:
     torch.manual_seed(0)
     loader = DataLoader(SlowRecords(), batch_size=8, shuffle=True, num_workers=2)
-    model = nn.Sequential(nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 1))
+    model = nn.Sequential(nn.Linear(256, 16), nn.ReLU(), nn.Linear(16, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     for batch in loader:
         loss = model(batch).square().mean()

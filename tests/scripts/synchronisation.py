@@ -20,7 +20,7 @@ def ask_service(step: int) -> float:
 def main() -> None:
     torch.manual_seed(0)
     loader = DataLoader(TensorDataset(torch.randn(32 * 100, 64)), batch_size=32)
-    model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 1))
+    model = nn.Sequential(nn.Linear(64, 16), nn.ReLU(), nn.Linear(16, 1))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     with ThreadPoolExecutor(1) as service:
         for step, (batch,) in enumerate(loader):

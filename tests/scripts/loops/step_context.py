@@ -1,7 +1,8 @@
 """No optimizer at all: 60 updates by hand, each marked with `with speedprof.step()`."""
 
-import speedprof
 import torch
+
+import speedprof
 
 weights = torch.randn(16, 1)
 for _step in range(60):
