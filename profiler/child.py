@@ -1,9 +1,7 @@
 """The user's command as a child that cannot tell, and a launcher that ends as the child did.
 
 The child has our stdio, directory, arguments and process group. Signals that only we get (``kill
-PID``, a batch system's warning) are passed on; what the terminal sends, it sends to the whole
-group, so the child has it already. A signal sent to the whole group by ``kill -- -PGID`` is told
-from neither and reaches the child twice.
+PID``, a batch system's warning) are passed on; what the whole group gets, the child has already.
 """
 
 from __future__ import annotations
@@ -17,8 +15,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from speedprof.profiler.errors import SpeedprofError
+from speedprof.profiler.witness import Witness
 
-# si_code of a terminal's Ctrl-C, Ctrl-\, Ctrl-Z and hang-up (SI_KERNEL in siginfo.h)
+# si_code (SI_KERNEL in siginfo.h) of what the kernel means for us alone, such as a CPU limit
 SENT_BY_KERNEL = 0x80
 PR_SET_PDEATHSIG = 1
 # not passed on: about a fault, a pipe or a terminal of ours, or impossible to wait for
@@ -26,7 +25,6 @@ OURS_ALONE = {
     signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL,
     signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS, signal.SIGPIPE, signal.SIGTTIN, signal.SIGTTOU,
 }  # fmt: skip
-FROM_TERMINAL = {signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTSTP, signal.SIGWINCH}
 ENDERS = {signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP}
 AWAITED = signal.valid_signals() - OURS_ALONE
 
@@ -41,6 +39,7 @@ class Child:
         """
         self.interrupted = False  # Ctrl-C was pressed
         self._before = signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
+        self._witness = Witness(AWAITED)
         try:
             self._process = subprocess.Popen(
                 command,
@@ -49,6 +48,7 @@ class Child:
                 preexec_fn=_birth(os.getpid(), self._before),  # noqa: PLW1509 - no thread yet
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
+            self._witness.dismiss()
             signal.pthread_sigmask(signal.SIG_SETMASK, self._before)
             why = error.strerror if isinstance(error, OSError) else str(error)
             raise SpeedprofError(
@@ -65,6 +65,7 @@ class Child:
             status = self._look(on_signal)
             if status is not None:
                 self._process.returncode = status
+                self._witness.dismiss()
                 return status
             received = signal.sigwaitinfo(AWAITED)
             if received.si_signo != signal.SIGCHLD:
@@ -98,9 +99,9 @@ class Child:
         number = received.si_signo
         if number == signal.SIGINT:
             self.interrupted = True
-        if number in FROM_TERMINAL and received.si_code == SENT_BY_KERNEL:
-            return
-        os.kill(self.pid, number)
+        by_group = self._witness.saw(number)
+        if not by_group and received.si_code != SENT_BY_KERNEL:
+            os.kill(self.pid, number)
 
 
 def _birth(launcher: int, mask: set[int | signal.Signals]) -> Callable[[], None]:

@@ -21,8 +21,8 @@ Json = dict[str, object]
 def safe_name(text: str) -> str:
     """Return text as a file name that no shell, terminal or page can stumble over."""
     kept = "".join(c if c.isalnum() or c in "._-" else "-" for c in text)
-    name = "-".join(part for part in kept.split("-") if part).lstrip(".")[:LONGEST_NAME]
-    return name.rstrip(".-") or "run"
+    name = "-".join(part for part in kept.split("-") if part)[:LONGEST_NAME]
+    return name.strip(".-") or "run"
 
 
 def create(parent: Path, name: str, *, now: float | None = None) -> Path:
