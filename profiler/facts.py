@@ -284,10 +284,15 @@ def _model_of(parameters: set[int], frame: FrameType | None) -> Any:
             for value in _variables(frame):
                 if isinstance(value, Module):
                     held = [p for p in value.parameters() if id(p) in parameters]
-                    if len(held) > most or (len(held) == most and hasattr(value, "module")):
+                    if len(held) > most or (len(held) == most and _wraps(value)):
                         best, most = value, len(held)
         frame = frame.f_back
     return best if most > 0 else None
+
+
+def _wraps(model: Any) -> bool:
+    """Tell whether a module stands for another, as those of DDP and torch.compile do."""
+    return hasattr(model, "module") or hasattr(model, "_orig_mod")
 
 
 def _variables(frame: FrameType) -> Iterator[object]:

@@ -70,7 +70,7 @@ def changes(before: Snapshot, after: Snapshot) -> list[str]:
             continue
         if _is_ours(value):
             found.append(f"{name} is still ours")
-        elif was is not ABSENT and isinstance(was, FunctionType):
+        elif isinstance(was, FunctionType) and not _is_dynamos(value):
             found.append(f"{name} is another function than before")
     found += [
         f"{name} was taken away"
@@ -121,6 +121,14 @@ def _is_ours(value: Any) -> bool:
     if isinstance(code, types.CodeType):
         return os.path.dirname(os.path.abspath(code.co_filename)) in _our_folders()
     return str(getattr(function, "__module__", "")).startswith("speedprof.profiler")
+
+
+def _is_dynamos(value: Any) -> bool:
+    """Tell whether torch's compiler put it there: it wraps a few functions when first imported."""
+    code = getattr(value, "__code__", None)
+    return code is not None and code.co_filename.endswith(
+        ("torch/_compile.py", "torch/_dynamo/eval_frame.py")
+    )
 
 
 def _our_folders() -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -284,59 +283,3 @@ def test_what_the_script_patched_over_ours_stays_and_ours_below_is_silent(tmp_pa
     assert [fact["text"] for fact in facts(tmp_path, "note")] == [
         "torch.save was changed by somebody else meanwhile; theirs stays"
     ]
-
-
-@pytest.fixture
-def child() -> Callable[[Callable[[], bool]], bool]:
-    """Ask a question in a forked child."""
-
-    def ask(question: Callable[[], bool]) -> bool:
-        pid = os.fork()
-        if pid == 0:
-            answer = False
-            try:
-                answer = question()
-            finally:
-                os._exit(0 if answer else 1)
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-
-    return ask
-
-
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_child_forked_after_the_end_is_not_measured(
-    tmp_path: Path, child: Callable[[Callable[[], bool]], bool]
-) -> None:
-    with measuring(tmp_path) as session:
-        by_loader(lambda _done: None)
-        session.let_go("the test says so")
-        before = sorted(tmp_path.iterdir())
-
-        def trains_unseen() -> bool:
-            by_loader(lambda _done: None)
-            return session.thread is None and sorted(tmp_path.iterdir()) == before
-
-        assert child(trains_unseen)
-
-
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_child_forked_inside_a_window_trains_and_has_a_record_of_its_own(
-    tmp_path: Path, child: Callable[[Callable[[], bool]], bool]
-) -> None:
-    with measuring(tmp_path, warmup=WARMUP) as session:
-        answers = []
-
-        def fork(done: int) -> None:
-            if done == WARMUP + 2 and session.windows.is_open:
-                answers.append(child(trains))
-
-        def trains() -> bool:
-            torch.set_num_threads(1)
-            by_loader(lambda _done: None)
-            session.end()
-            mine = list(tmp_path.glob(f"rank-*-{os.getpid()}.rec"))
-            return len(mine) == 1 and not session.windows.is_open
-
-        by_loader(fork)
-    assert answers == [True]
-    assert len(facts(tmp_path, "end")) == 2
