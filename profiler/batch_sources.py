@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from speedprof.profiler.labels import LABEL, LABELS, SEGMENTS
+from speedprof.profiler.stacks import Source
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from speedprof.profiler.reduced import ReducedWindow
-
-Source = tuple[str, str, bool]  # file, function, is_generator
 
 # Below this part of the traced time a function that makes batches is not worth calling the
 # run's source of input.
@@ -59,11 +58,6 @@ def makes_batches(window: ReducedWindow, chain: int, sources: frozenset[Source])
     return chain >= 0 and any(source in sources for source in window.chains[chain].sources)
 
 
-def phase_label(label: int, *, batches: bool) -> int:
-    """Return the label of a time once it is known whether a batch source spent it."""
-    return LABEL["data_loading"] if batches else label
-
-
 def input_kind(
     windows: Sequence[ReducedWindow], sources: frozenset[Source], *, has_loader: bool
 ) -> str | None:
@@ -79,5 +73,5 @@ def input_kind(
                 spent[source] += int(np.array(chain.cube, np.int64).sum())
     named, most = next(iter(spent.most_common(1)), (None, 0))
     if named is not None and most >= WORTH_NAMING * whole and not (has_loader and loader >= most):
-        return "generator" if named[2] else "function"
+        return "generator" if named.generator else "function"
     return "loader" if has_loader else None

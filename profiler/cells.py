@@ -25,6 +25,7 @@ NO_CHAIN = -1
 class Cells:
     """Columns over the cells; `moments` finds a cell by time."""
 
+    steps: int  # of the window; one may have no cell
     length: Times
     step: NDArray[np.int64]
     segment: NDArray[np.int64]
@@ -38,13 +39,10 @@ class Cells:
 
     def cube(self, chosen: NDArray[np.bool_]) -> Cube:
         """Return ns by step, segment and label of the chosen cells."""
-        steps = int(self.step.max()) + 1 if len(self.step) else 0
-        shape = (steps, len(SEGMENTS), len(LABELS))
-        flat = np.ravel_multi_index((self.step, self.segment, self.label), shape)
-        summed = np.zeros(int(np.prod(shape)), np.int64)
-        np.add.at(summed, flat[chosen], self.length[chosen])
-        cube: Cube = summed.reshape(shape).tolist()
-        return cube
+        summed = np.zeros((self.steps, len(SEGMENTS), len(LABELS)), np.int64)
+        where = (self.step[chosen], self.segment[chosen], self.label[chosen])
+        np.add.at(summed, where, self.length[chosen])
+        return [place.tolist() for place in summed]
 
 
 def cut(explained: Explained, seen: Seen) -> Cells:
@@ -62,6 +60,7 @@ def cut(explained: Explained, seen: Seen) -> Cells:
     label = np.where(label == UNEXPLAINED, _unexplained(stack, waiting, seen.stacks), label)
     phase = np.unique(PHASE_OF, return_inverse=True)[1]
     return Cells(
+        steps=len(boundaries) - 1,
         length=np.diff(edges),
         step=step,
         segment=segment,

@@ -21,8 +21,6 @@ COLLECTIVE_KERNEL = re.compile(r"nccl|rccl|::ep::|oneccl|msccl|nvshmem|all_reduc
 _TO_DEVICE = re.compile(r"HtoD|HostToDevice|host to device", re.I)
 _PAGEABLE = re.compile(r"pageable", re.I)
 
-Mask = "NDArray[np.bool_]"
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceActivity:
@@ -83,7 +81,8 @@ def crossings(activity: DeviceActivity, boundaries: Times) -> Times:
     order = np.argsort(activity.launched, kind="stable")
     finished = np.maximum.accumulate(activity.end[order])
     before = np.searchsorted(activity.launched[order], boundaries, "left")
-    return np.where(before > 0, np.maximum(boundaries, finished[before - 1]), boundaries)
+    crossed: Times = np.where(before > 0, np.maximum(boundaries, finished[before - 1]), boundaries)
+    return crossed
 
 
 def _matching(names: list[str], pattern: re.Pattern[str]) -> NDArray[np.bool_]:
@@ -99,7 +98,7 @@ def _launches(window: Window, event: dict[str, Times]) -> Times:
     runtime = window.of_type(RUNTIME, DRIVER)
     known, first = np.unique(window.event["correlation"][runtime], return_index=True)
     if not len(known):
-        return event["start"].copy()
+        return np.array(event["start"], np.int64)
     at = np.clip(np.searchsorted(known, event["correlation"]), 0, len(known) - 1)
     found = known[at] == event["correlation"]
     launched = np.where(found, window.event["start"][runtime][first][at], BEFORE)

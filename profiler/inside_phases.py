@@ -125,7 +125,7 @@ def lines(parts: Sequence[Trained], folders: Sequence[str]) -> list[Line]:
     """
     if not _is_split(parts):
         return []
-    spent: Counter[Place] = Counter()
+    spent: dict[Place, float] = defaultdict(float)
     codes: dict[tuple[str, int], str | None] = {}
     for part in parts:
         scale = _scales(part)
@@ -144,7 +144,9 @@ def lines(parts: Sequence[Trained], folders: Sequence[str]) -> list[Line]:
             ms=ms,
             code=codes[file, line],
         )
-        for (file, line, function, phase, kind), ms in spent.most_common(MOST_LINES)
+        for (file, line, function, phase, kind), ms in sorted(
+            spent.items(), key=lambda item: -item[1]
+        )[:MOST_LINES]
         if ms > 0
     ]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from speedprof.profiler.reading import json_lines
+from speedprof.profiler.reading import converted, json_lines
 from speedprof.profiler.record_facts import LoaderFact, LoaderUse, Telemetry
 from speedprof.profiler.run import Loader, Transform
 
@@ -78,12 +78,11 @@ def costs(paths: Iterable[Path]) -> tuple[dict[int, Costs], int]:
         lines, lost = json_lines(path)
         damaged += lost
         for plain in lines:
-            try:
-                line = msgspec.convert(plain, Telemetry, strict=False)
-            except msgspec.ValidationError:
+            line = converted(plain, Telemetry)
+            if line is None:
                 damaged += 1
-                continue
-            found.setdefault(line.loader, Costs()).add(line)
+            else:
+                found.setdefault(line.loader, Costs()).add(line)
     return found, damaged
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
-from speedprof.profiler.reading import json_lines
+from speedprof.profiler.reading import converted, json_lines
 from speedprof.profiler.run import Machine, Sample
 
 if TYPE_CHECKING:
@@ -28,17 +28,11 @@ def machines(
     found, damaged = [], 0
     for path in sorted(paths):
         lines, lost = json_lines(path)
-        damaged += lost
-        head: Machine | None = None
-        samples = []
-        for plain in lines:
-            try:
-                if head is None and "node" in plain:
-                    head = msgspec.convert({**plain, "samples": []}, Machine, strict=False)
-                else:
-                    samples.append(msgspec.convert(plain, Sample, strict=False))
-            except msgspec.ValidationError:
-                damaged += 1
+        heads = [{**plain, "samples": []} for plain in lines if "node" in plain]
+        head = converted(heads[0], Machine) if heads else None
+        looks = [converted(plain, Sample) for plain in lines if "node" not in plain]
+        samples = [look for look in looks if look is not None]
+        damaged += lost + len(looks) - len(samples)
         if head is not None:
             found.append(_machine(head, samples, training.get(head.node)))
     return found, damaged

@@ -12,11 +12,9 @@ import numpy as np
 from speedprof.profiler.intervals import spans
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from speedprof.profiler.reduced import Collective
-
-Ranks = "Mapping[int, Sequence[Collective]]"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,7 +27,7 @@ class Matched:
     late_rank_share: float | None
 
 
-def match(collectives: Ranks) -> Matched | None:
+def match(collectives: Mapping[int, Sequence[Collective]]) -> Matched | None:
     """Match the collectives that ranks recorded in the same steps; None where two ranks did not.
 
     By name and order, counted from the end of the step: ranks may begin a step with different
@@ -63,7 +61,7 @@ def match(collectives: Ranks) -> Matched | None:
     )
 
 
-def _groups(collectives: Ranks) -> list[dict[int, Collective]]:
+def _groups(collectives: Mapping[int, Sequence[Collective]]) -> list[dict[int, Collective]]:
     """Return each matched collective by rank."""
     sequences: dict[tuple[int, str], dict[int, list[Collective]]] = defaultdict(dict)
     for rank, listed in collectives.items():

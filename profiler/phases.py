@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from speedprof.profiler.batch_sources import Source, cubes
+from speedprof.profiler.batch_sources import cubes
 from speedprof.profiler.labels import LABEL, LABELS, PHASE_OF, SEGMENT, SEGMENTS
 from speedprof.profiler.record import COLUMN, EPOCH_START
 from speedprof.profiler.run import PHASES, Phase
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from speedprof.profiler.reduced import ReducedWindow
+    from speedprof.profiler.stacks import Source
 
 TRACING_NS = 3_000  # a recorded operator costs 0.5 to 2 us on current machines
 LONE_STEP = 0.5  # half-width, as part of the share, where one traced step is all there is
@@ -46,16 +47,10 @@ PLACES = [SEGMENT[name] for name in SEGMENTS if name != "counted"]
 DATA, CHECKPOINT = LABEL["data_loading"], LABEL["outside.checkpoint"]
 EVALUATION, OTHER = LABEL["outside.evaluation"], LABEL["outside.other"]
 COUNTED = (DATA, CHECKPOINT, EVALUATION, OTHER)
+LENGTHENED_HOST = [LABEL["host.launch"], LABEL["host.python"]]
 LENGTHENED = [
-    LABEL[name]
-    for name in (
-        "compute.forward",
-        "compute.backward",
-        "compute.optimizer",
-        "host.launch",
-        "host.python",
-    )
-]
+    index for index, phase in enumerate(PHASE_OF) if phase == "compute"
+] + LENGTHENED_HOST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,7 +175,8 @@ def _proportions(
     group = np.repeat(np.arange(len(windows)), [len(w.cube) for w in windows])
     total = steps.sum(axis=0)
     events = sum(w.events for w in windows) / len(steps)
-    total = _without_tracing(total / len(steps), usual, TRACING_NS * events)
+    lengthened = LENGTHENED_HOST if on_device else LENGTHENED
+    total = _without_tracing(total / len(steps), usual, TRACING_NS * events, lengthened)
     whole = total.sum(axis=1)
     anywhere = total.sum(axis=0) / max(whole.sum(), 1.0)
     if not anywhere.any():
@@ -216,16 +212,16 @@ def _remainder(
 
 
 def _without_tracing(
-    traced: NDArray[np.float64], usual: NDArray[np.float64], most: float
+    traced: NDArray[np.float64], usual: NDArray[np.float64], most: float, labels: list[int]
 ) -> NDArray[np.float64]:
-    """Take off each place what tracing added, at most `most` ns in all."""
-    longer = np.maximum(traced.sum(axis=1) - usual, 0.0)
+    """Take off these labels, in each place, what tracing added; at most `most` ns in all."""
+    longer: NDArray[np.float64] = np.maximum(traced.sum(axis=1) - usual, 0.0)
     longer *= min(1.0, most / max(float(longer.sum()), 1.0))
-    lengthened = traced[:, LENGTHENED]
+    lengthened = traced[:, labels]
     factor = 1.0 - np.minimum(longer / np.maximum(lengthened.sum(axis=1), 1.0), 1.0)
     cleaned = traced.copy()
-    cleaned[:, LENGTHENED] = lengthened * factor[:, None]
-    return cleaned
+    cleaned[:, labels] = lengthened * factor[:, None]
+    return np.asarray(cleaned, np.float64)
 
 
 def _by_phase(by_label: NDArray[np.float64]) -> NDArray[np.float64]:

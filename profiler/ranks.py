@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from speedprof.profiler import record_facts as facts
-from speedprof.profiler.batch_sources import Source, batch_sources
+from speedprof.profiler.batch_sources import batch_sources
 from speedprof.profiler.phases import Breakdown, breakdown
 from speedprof.profiler.record import COLUMN, DISTURBED, TRACED
 from speedprof.profiler.run import Rank, StepSeries, StepTimes
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from speedprof.profiler.reading import Record
     from speedprof.profiler.reduced import ReducedWindow
+    from speedprof.profiler.stacks import Source
 
 MOST_POINTS = 2_000
 SPLITTABLE = ("cpu", "cuda", "rocm")  # whose activity torch.profiler's windows show
@@ -105,10 +106,8 @@ def trained(record: Record, windows: Sequence[ReducedWindow], warmup: int) -> Tr
 def _steady(record: Record, warmup: int, remarks: list[str]) -> NDArray[np.int64]:
     """Return the rows after warm-up that no window touched; fewer demands where there are none."""
     rows = record.rows
-    if not len(rows):
-        return rows
-    warm = np.cumsum(record.column("count")) > warmup
-    untraced = (record.column("flags") & (TRACED | DISTURBED)) == 0
+    warm: NDArray[np.bool_] = np.cumsum(record.column("count")) > warmup
+    untraced: NDArray[np.bool_] = (record.column("flags") & (TRACED | DISTURBED)) == 0
     if (warm & untraced).any():
         return rows[warm & untraced]
     if warm.any():

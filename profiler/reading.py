@@ -34,13 +34,12 @@ class Record:
 
     def all(self, name: str, kind: type[Fact]) -> list[Fact]:
         """Return the facts of one name that are what they should be; others are counted."""
-        found = []
-        for plain in self.facts.get(name, ()):
-            try:
-                found.append(msgspec.convert(plain, kind, strict=False))
-            except msgspec.ValidationError:
-                self.damage.append(f"a fact about {name} in {self.path.name} was not understood")
-        return found
+        found = [converted(plain, kind) for plain in self.facts.get(name, ())]
+        lost = sum(fact is None for fact in found)
+        if lost:
+            self.damage.append(f"{lost} facts ({name}) in {self.path.name} were not understood")
+            self.facts[name] = [p for p, f in zip(self.facts[name], found, strict=True) if f]
+        return [fact for fact in found if fact is not None]
 
     def last(self, name: str, kind: type[Fact]) -> Fact | None:
         return next(reversed(self.all(name, kind)), None)
@@ -53,10 +52,9 @@ class Record:
 def json_object(path: Path) -> dict[str, Any] | None:
     """Return a JSON file's object, None where there is none that is whole."""
     try:
-        plain = msgspec.json.decode(path.read_bytes())
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        return _object(path.read_bytes())
+    except OSError:
         return None
-    return plain if isinstance(plain, dict) else None
 
 
 def json_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
@@ -65,20 +63,25 @@ def json_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
         lines = path.read_bytes().splitlines()
     except OSError:
         return [], 0
-    objects, damaged = [], 0
-    for line in lines:
-        if not line.strip():
-            continue
-        try:
-            plain = msgspec.json.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError):
-            damaged += 1
-            continue
-        if isinstance(plain, dict):
-            objects.append(plain)
-        else:
-            damaged += 1
-    return objects, damaged
+    found = [_object(line) for line in lines if line.strip()]
+    objects = [plain for plain in found if plain is not None]
+    return objects, len(found) - len(objects)
+
+
+def _object(text: bytes) -> dict[str, Any] | None:
+    try:
+        plain = msgspec.json.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+    return plain if isinstance(plain, dict) else None
+
+
+def converted(plain: dict[str, Any], kind: type[Fact]) -> Fact | None:
+    """Return a plain object as a fact, None where it is none."""
+    try:
+        return msgspec.convert(plain, kind, strict=False)
+    except msgspec.ValidationError:
+        return None
 
 
 def refuse_newer(written: object, known: int, *, what: str) -> None:
@@ -114,11 +117,8 @@ def read_record(path: Path) -> Record:
 
 
 def _take_fact(record: Record, payload: bytes) -> None:
-    try:
-        plain = msgspec.json.decode(payload.decode("utf-8", "replace"))
-    except msgspec.DecodeError:
-        plain = None
-    if isinstance(plain, dict) and isinstance(plain.get("fact"), str):
+    plain = _object(payload.decode("utf-8", "replace").encode())
+    if plain is not None and isinstance(plain.get("fact"), str):
         record.facts.setdefault(plain["fact"], []).append(plain)
     else:
         record.damage.append(f"a fact in {record.path.name} was not understood")

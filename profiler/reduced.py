@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from speedprof.profiler.run import Timeline
+from speedprof.profiler.stacks import Source
 
 FORMAT = 1
 
@@ -19,14 +20,14 @@ class Chain(msgspec.Struct, frozen=True, kw_only=True):
     windows of a process are looked at together, so that this time is kept apart until then.
     """
 
-    sources: list[tuple[str, str, bool]]  # file, function, is_generator; outermost first
+    sources: list[Source]  # outermost first
     cube: Cube
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """How often training went on inside a possible batch source."""
 
-    source: tuple[str, str, bool]
+    source: Source
     training_inside: int  # samples in backward, optimizer or a model, with it on the stack
 
 

@@ -198,12 +198,13 @@ def training_times(parts: list[Trained], started: float) -> dict[str, tuple[floa
 
 def not_measured(parts: list[Trained]) -> list[NotMeasured]:
     """Say what could not be seen, and why."""
-    if not parts or parts[0].breakdown is None:
+    split = parts[0].breakdown.split if parts and parts[0].breakdown is not None else None
+    if split is None:
         return [NotMeasured(what="phases", why="no training step was seen")]
     first = parts[0]
     device = first.rank.device
     found = []
-    if not first.breakdown.split:
+    if not split:
         why = _why_no_window(first)
         found.append(NotMeasured(what="host", why=f"its time is inside compute: {why}"))
         if max(part.world_size for part in parts) > 1:
@@ -212,7 +213,7 @@ def not_measured(parts: list[Trained]) -> list[NotMeasured]:
             found.append(NotMeasured(what="host_to_device", why=f"it is inside compute: {why}"))
     if device == "cpu":
         found.append(NotMeasured(what="host_to_device", why="the training used no GPU"))
-    if max(part.world_size for part in parts) == 1 and first.breakdown.split:
+    if max(part.world_size for part in parts) == 1 and split:
         found.append(NotMeasured(what="communication", why="one process trained alone"))
     return found
 

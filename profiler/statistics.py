@@ -12,8 +12,6 @@ from speedprof.profiler.run import StepTimes
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-Floats = "NDArray[np.float64]"
-
 # Batch means (Law & Kelton, "Simulation Modeling and Analysis", ch. 9): consecutive steps are
 # alike, so the spread of the means of blocks tells the mean's error, not the spread of steps.
 # 20 to 30 blocks are recommended there.

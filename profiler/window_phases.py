@@ -235,7 +235,8 @@ def _operators(window: Window) -> NDArray[np.bool_]:
 
 
 def on_main(window: Window) -> NDArray[np.bool_]:
-    return (window.event["thread"] == window.header.thread) & (window.event["device"] < 0)
+    main: NDArray[np.bool_] = window.event["thread"] == window.header.thread
+    return main & (window.event["device"] < 0)
 
 
 def named(window: Window, pattern: re.Pattern[str]) -> NDArray[np.bool_]:

@@ -34,9 +34,7 @@ _TEMPLATE = re.compile(r"[<(].*$")
 
 def chains(cells: Cells) -> list[reduced.Chain]:
     return [
-        reduced.Chain(
-            sources=[tuple(source) for source in sources], cube=cells.cube(cells.chain == number)
-        )
+        reduced.Chain(sources=list(sources), cube=cells.cube(cells.chain == number))
         for number, sources in enumerate(cells.chains)
     ]
 
@@ -59,8 +57,7 @@ def evidence(seen: Seen, explained: Explained) -> tuple[list[reduced.Evidence], 
         training += is_updating or (stack.models and not stack.inside_model)
         inside.update(stack.sources if is_updating else stack.inside_model)
     return [
-        reduced.Evidence(source=tuple(source), training_inside=inside[source])
-        for source in sorted(known)
+        reduced.Evidence(source=source, training_inside=inside[source]) for source in sorted(known)
     ], training
 
 
@@ -182,7 +179,9 @@ def copies(window: Window, explained: Explained) -> reduced.CopyTime | None:
     )
 
 
-def _work(window: Window, explained: Explained) -> tuple[NDArray[np.int64], ...]:
+def _work(
+    window: Window, explained: Explained
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
     """Return name, start, own time and whether outermost of what computes."""
     device = explained.device
     if device is not None:

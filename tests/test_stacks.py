@@ -54,8 +54,8 @@ def test_the_line_is_the_users_innermost():
 
 @pytest.mark.parametrize(
     "name",
-    ["get_batch", "_load_batch", "Data.next_batch", "__next__", "Set.__getitem__", "fetch_minibatch",
-     "load_data", "batch_generator", "sample_batches", "get_train_batch"],
+    ["get_batch", "_load_batch", "Data.next_batch", "__next__", "Set.__getitem__",
+     "fetch_minibatch", "load_data", "batch_generator", "sample_batches", "get_train_batch"],
 )  # fmt: skip
 def test_functions_named_so_may_make_batches(name: str):
     assert describe([(TRAIN, 3, name, False), MAIN]).sources == (Source(TRAIN, name, False),)
@@ -134,7 +134,7 @@ def loop(inner: list[tuple[str, int, str, bool]], outer: list[tuple[str, int, st
 def test_a_generator_that_feeds_the_loop_makes_batches_operators_included(tmp_path: Path):
     window = loop(BATCHES, [MODULE, MAIN]).reduced(tmp_path)
     sources = batch_sources([window])
-    assert sources == {(TRAIN, "batches", True)}
+    assert sources == {Source(TRAIN, "batches", True)}
     kept, moved = cubes(window, sources)
     assert moved.sum() / 1e6 == pytest.approx(40.0, abs=1.0)
     assert (kept.sum() + moved.sum()) / 1e6 == 80.0
@@ -153,7 +153,7 @@ def test_the_batches_inside_a_training_generator_are_still_seen(tmp_path: Path):
     inner = [(TRAIN, 9, "get_batch", False), epochs, MAIN]
     window = loop(inner, [MODULE, epochs, MAIN]).reduced(tmp_path)
     sources = batch_sources([window])
-    assert sources == {(TRAIN, "get_batch", False)}
+    assert sources == {Source(TRAIN, "get_batch", False)}
     assert input_kind([window], sources, has_loader=False) == "function"
 
 

@@ -116,4 +116,3 @@ def test_a_large_window_is_reduced_whole(tmp_path: Path):
     assert window.operator_calls == 20_000
     assert sum(o.ns for o in window.operators) == 20_000 * 400_000
     assert window.events == 40_000
-    assert case.thread == MAIN
