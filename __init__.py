@@ -7,7 +7,10 @@ __all__ = ["__version__", "step"]
 
 
 def __getattr__(name: str) -> object:
-    """Load the public functions when they are first asked for: importing speedprof does nothing."""
+    """Load the public functions when they are first asked for.
+
+    Importing speedprof does nothing.
+    """
     if name == "step":
         from speedprof.profiler.explicit import step
 
