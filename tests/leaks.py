@@ -22,8 +22,6 @@ OWNERS = (
     ("torch.distributed.checkpoint", ""),
     ("torch.nn", "Module"),
     ("torch.optim", "Optimizer"),
-    ("torch.optim", "SGD"),
-    ("torch.optim", "Adam"),
     ("torch.utils.data", "DataLoader"),
     ("torch.utils.data._utils.fetch", "_IterableDatasetFetcher"),
     ("torch.utils.data._utils.fetch", "_MapDatasetFetcher"),
