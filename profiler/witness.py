@@ -41,6 +41,7 @@ class Witness:
         pending = next(line for line in status.splitlines() if line.startswith(b"ShdPnd:"))
         seen = bool(int(pending.split()[1], 16) >> (number - 1) & 1)
         if seen:
+            signal.sigtimedwait({number}, 0)  # one more meanwhile: signals that wait are merged
             os.write(self._asking, bytes([number]))
         return seen
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +55,11 @@ def bare(
     )
 
 
-def started(*arguments: str, cwd: Path, until: bytes = b"ready\n") -> subprocess.Popen[bytes]:
-    """Start `speedprof` in a process group of its own and wait for its first line on stdout."""
+@contextlib.contextmanager
+def started(
+    *arguments: str, cwd: Path, until: bytes = b"ready\n"
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Have `speedprof` run in a process group of its own, from its first line on stdout on."""
     process = subprocess.Popen(
         [*COMMAND, *arguments],
         cwd=cwd,
@@ -64,8 +70,13 @@ def started(*arguments: str, cwd: Path, until: bytes = b"ready\n") -> subprocess
         process_group=0,
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == until
-    return process
+    try:
+        assert process.stdout.readline() == until
+        yield process
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate(timeout=PATIENCE_S)
 
 
 def script(folder: Path, text: str, name: str = "script.py") -> str:

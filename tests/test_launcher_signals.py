@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import pty
+import select
 import signal
 import subprocess
 import sys
@@ -37,28 +38,29 @@ while True: time.sleep(0.05)
 SLEEPING = "import os, time; print('ready', flush=True)\nwhile True: time.sleep(0.05)"
 
 
-def _ended(process: subprocess.Popen[bytes]) -> tuple[bytes, bytes, int]:
-    out, err = process.communicate(timeout=60)
-    return out, err, process.returncode
+def _ended(process: subprocess.Popen[bytes]) -> tuple[bytes, int]:
+    assert process.stdout is not None
+    out = process.stdout.read()
+    return out, process.wait(timeout=60)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_to_us_is_the_scripts(number: signal.Signals, tmp_path: Path) -> None:
-    process = started("run", script(tmp_path, SLEEPING), cwd=tmp_path)
-    process.send_signal(number)
-    assert _ended(process)[2] == -number
-    assert said(tmp_path, "end.json")["exit_status"] == -number
+    with started("run", script(tmp_path, SLEEPING), cwd=tmp_path) as process:
+        process.send_signal(number)
+        assert _ended(process)[1] == -number
+        assert said(tmp_path, "end.json")["exit_status"] == -number
 
 
 def test_a_script_that_handles_signals_gets_each_once(tmp_path: Path) -> None:
-    process = started("run", script(tmp_path, COUNTING), cwd=tmp_path)
-    assert process.stdout is not None
-    for name in ("SIGUSR1", "SIGUSR2", "SIGALRM", "SIGHUP", "SIGINT", "SIGQUIT"):
-        process.send_signal(signal.Signals[name])
-        assert process.stdout.readline() == f"{name}\n".encode()
-    process.terminate()
-    out, _, status = _ended(process)
-    assert (out, status) == (b"SIGTERM\n", 5)
+    with started("run", script(tmp_path, COUNTING), cwd=tmp_path) as process:
+        assert process.stdout is not None
+        for name in ("SIGUSR1", "SIGUSR2", "SIGALRM", "SIGHUP", "SIGINT", "SIGQUIT"):
+            process.send_signal(signal.Signals[name])
+            assert process.stdout.readline() == f"{name}\n".encode()
+        process.terminate()
+        out, status = _ended(process)
+        assert (out, status) == (b"SIGTERM\n", 5)
 
 
 def test_the_scripts_signal_mask_and_handlers_are_the_shells(tmp_path: Path) -> None:
@@ -85,13 +87,15 @@ def test_the_script_dies_with_a_killed_launcher(tmp_path: Path) -> None:
     text = (
         "import os, time; print('ready', flush=True); open('pid', 'w').write(str(os.getpid()))\n"
     )
-    process = started("run", script(tmp_path, text + "time.sleep(600)"), cwd=tmp_path)
-    wait_until(lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text(), "no pid")
-    pid = int((tmp_path / "pid").read_text())
-    assert alive(pid)
-    process.kill()
-    _ended(process)
-    wait_until(lambda: not alive(pid), "the script outlived the launcher")
+    with started("run", script(tmp_path, text + "time.sleep(600)"), cwd=tmp_path) as process:
+        wait_until(
+            lambda: (tmp_path / "pid").is_file() and (tmp_path / "pid").read_text(), "no pid"
+        )
+        pid = int((tmp_path / "pid").read_text())
+        assert alive(pid)
+        process.kill()
+        _ended(process)
+        wait_until(lambda: not alive(pid), "the script outlived the launcher")
 
 
 class _Terminal:
@@ -108,6 +112,7 @@ class _Terminal:
         """Read on until something new is seen."""
         fresh = b""
         while wanted not in fresh:
+            assert select.select([self.descriptor], [], [], 20)[0], fresh
             fresh += os.read(self.descriptor, 4096)
         self.seen += fresh
 
@@ -170,13 +175,13 @@ def test_ctrl_z_stops_us_with_the_script_and_both_go_on(tmp_path: Path) -> None:
 
 
 def test_a_signal_to_the_whole_group_reaches_the_script_once(tmp_path: Path) -> None:
-    process = started("run", script(tmp_path, COUNTING), cwd=tmp_path)
-    assert process.stdout is not None
-    for name in ("SIGUSR1", "SIGHUP", "SIGUSR1", "SIGUSR1"):
-        os.killpg(process.pid, signal.Signals[name])
-        assert process.stdout.readline() == f"{name}\n".encode()
-    process.send_signal(signal.SIGUSR1)
-    assert process.stdout.readline() == b"SIGUSR1\n"
-    os.killpg(process.pid, signal.SIGTERM)
-    out, _, status = _ended(process)
-    assert (out, status) == (b"SIGTERM\n", 5)
+    with started("run", script(tmp_path, COUNTING), cwd=tmp_path) as process:
+        assert process.stdout is not None
+        for name in ("SIGUSR1", "SIGHUP", "SIGUSR1", "SIGUSR1"):
+            os.killpg(process.pid, signal.Signals[name])
+            assert process.stdout.readline() == f"{name}\n".encode()
+        process.send_signal(signal.SIGUSR2)
+        assert process.stdout.readline() == b"SIGUSR2\n"
+        os.killpg(process.pid, signal.SIGTERM)
+        out, status = _ended(process)
+        assert (out, status) == (b"SIGTERM\n", 5)
