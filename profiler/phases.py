@@ -138,8 +138,8 @@ def _places(
     places[:, SEGMENT["optimizer"]] = np.maximum(column["optimizer"], 0)
     after = column["tail"] - column["checkpoint"] - column["evaluation"]
     places[:, SEGMENT["tail"]] = np.maximum(after, 0)
-    over = np.maximum(places.sum(axis=1) / np.maximum(remainder, 1.0), 1.0)
-    places /= over[:, None]
+    fitting = remainder / np.maximum(places.sum(axis=1), 1.0)
+    places *= np.minimum(fitting, 1.0)[:, None]
     places[:, SEGMENT["other"]] = np.maximum(remainder - places.sum(axis=1), 0.0)
     return places
 

@@ -29,6 +29,8 @@ class Case:
     device: str = "cpu"
     thread: int = MAIN
     first_step: int = 4
+    pid: int = 42
+    index: int = 0
     events: list[tuple[int, ...]] = field(default_factory=list)
     probes: list[tuple[int, ...]] = field(default_factory=list)
     samples: list[tuple[int, ...]] = field(default_factory=list)
@@ -118,10 +120,10 @@ class Case:
         last = ns(self.boundaries[-1])
         header: dict[str, object] = {
             "host": "node",
-            "pid": 42,
+            "pid": self.pid,
             "rank": 0,
             "device": self.device,
-            "index": 0,
+            "index": self.index,
             "first_step": self.first_step,
             "boundaries": [ZERO + ns(at) for at in self.boundaries],
             "clock": [[ZERO, EVENT_ZERO], [ZERO + last, EVENT_ZERO + last]],
