@@ -46,6 +46,10 @@ LONE_STEP = 0.5  # half-width, as part of the share, where one traced step is al
 PLACES = [SEGMENT[name] for name in SEGMENTS if name != "counted"]
 DATA, CHECKPOINT = LABEL["data_loading"], LABEL["outside.checkpoint"]
 EVALUATION, OTHER = LABEL["outside.evaluation"], LABEL["outside.other"]
+NEEDED = (
+    "wall", "input_wait", "input_start", "device_input_wait", "backward", "optimizer", "tail",
+    "checkpoint", "evaluation", "between",
+)  # fmt: skip
 COUNTED = (DATA, CHECKPOINT, EVALUATION, OTHER)
 LENGTHENED_HOST = [LABEL["host.launch"], LABEL["host.python"]]
 LENGTHENED = [
@@ -58,7 +62,6 @@ class Breakdown:
     """One process's mean step by label, and its phases with intervals."""
 
     label_ms: dict[str, float]  # they add up to the mean step
-    source_ms: float  # part of data_loading that the user's own functions took, not a loader
     phases: dict[str, Phase]
     split: bool  # windows told compute, host, communication and copies apart
 
@@ -100,7 +103,6 @@ def breakdown(
     mean = by_label.sum(axis=0) / steps / 1e6
     return Breakdown(
         label_ms={label: float(mean[index]) for index, label in enumerate(LABELS)},
-        source_ms=float(labelled[:, len(LABELS)].sum() / steps / 1e6),
         phases=_phases(by_label, rows, counted, seen),
         split=seen is not None,
     )
@@ -108,7 +110,7 @@ def breakdown(
 
 def _counted(rows: NDArray[np.int64], *, exposed: float, on_device: bool) -> NDArray[np.float64]:
     """Return ns by (row, COUNTED label) that the always-on probes measured, within the wall."""
-    column = {name: rows[:, index].astype(np.float64) for name, index in COLUMN.items()}
+    column = _columns(rows)
     wait = column["input_wait"] + column["input_start"]
     if on_device:
         measured = column["device_input_wait"] >= 0
@@ -128,7 +130,7 @@ def _places(
     rows: NDArray[np.int64], counted: NDArray[np.float64], *, on_device: bool
 ) -> NDArray[np.float64]:
     """Divide what remains of each row into PLACES; return ns by (row, place)."""
-    column = {name: rows[:, index].astype(np.float64) for name, index in COLUMN.items()}
+    column = _columns(rows)
     remainder = np.maximum(column["wall"] - counted, 0.0)
     places = np.zeros((len(rows), len(PLACES)))
     if on_device:
@@ -142,6 +144,10 @@ def _places(
     places *= np.minimum(fitting, 1.0)[:, None]
     places[:, SEGMENT["other"]] = np.maximum(remainder - places.sum(axis=1), 0.0)
     return places
+
+
+def _columns(rows: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
+    return {name: rows[:, COLUMN[name]].astype(np.float64) for name in NEEDED}
 
 
 def _exposed_part(windows: Sequence[ReducedWindow], traced: NDArray[np.int64]) -> float:

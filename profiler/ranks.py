@@ -99,7 +99,7 @@ def trained(record: Record, windows: Sequence[ReducedWindow], warmup: int) -> Tr
         ends_unix=_unix(process, _end(record.rows)) if steps else None,
         remarks=remarks,
     )
-    record.rows = record.rows[:0]  # memory stays bounded however many ranks there are
+    record.forget_rows()  # memory stays bounded however many ranks there are
     return result
 
 

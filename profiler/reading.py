@@ -20,7 +20,11 @@ if TYPE_CHECKING:
 
 Fact = TypeVar("Fact", bound=msgspec.Struct)
 WIDTH = len(STEP_COLUMNS)
-LONGEST_STEP = 10**15  # ns, eleven days: a longer one is damage
+LONGEST_ROW = 10**18  # ns, thirty years: a longer one is damage
+
+
+def no_rows() -> NDArray[np.int64]:
+    return np.zeros((0, WIDTH), np.int64)
 
 
 @dataclass(slots=True)
@@ -29,7 +33,7 @@ class Record:
 
     path: Path
     facts: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    rows: NDArray[np.int64] = field(default_factory=lambda: np.zeros((0, WIDTH), np.int64))
+    rows: NDArray[np.int64] = field(default_factory=no_rows)
     damage: list[str] = field(default_factory=list)
 
     def all(self, name: str, kind: type[Fact]) -> list[Fact]:
@@ -43,6 +47,9 @@ class Record:
 
     def last(self, name: str, kind: type[Fact]) -> Fact | None:
         return next(reversed(self.all(name, kind)), None)
+
+    def forget_rows(self) -> None:
+        self.rows = no_rows()
 
     def column(self, name: str) -> NDArray[np.int64]:
         column: NDArray[np.int64] = self.rows[:, COLUMN[name]]
@@ -131,16 +138,16 @@ def _rows(record: Record, blocks: list[bytes]) -> NDArray[np.int64]:
     real = (
         (rows[:, COLUMN["count"]] > 0)
         & (rows[:, COLUMN["wall"]] > 0)
-        & (measures >= -1).all(axis=1)
-        & (measures < LONGEST_STEP * 1000).all(axis=1)
+        & (measures.min(axis=1, initial=0) >= -1)
+        & (measures.max(axis=1, initial=0) < LONGEST_ROW)
     )
     lost = len(rows) - int(real.sum())
     lost += sum(len(block) % (8 * WIDTH) != 0 for block in blocks)
     if lost:
         record.damage.append(f"{lost} step rows in {record.path.name} make no sense")
-    rows = rows[real]
-    kept: NDArray[np.int64] = rows[np.argsort(rows[:, COLUMN["start"]], kind="stable")]
-    return kept
+    rows = rows if real.all() else rows[real]
+    start = rows[:, COLUMN["start"]]
+    return rows if (np.diff(start) >= 0).all() else rows[np.argsort(start, kind="stable")]
 
 
 def read_window(path: Path) -> ReducedWindow | None:

@@ -10,6 +10,8 @@ import numpy as np
 from speedprof.profiler.run import StepTimes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 # Batch means (Law & Kelton, "Simulation Modeling and Analysis", ch. 9): consecutive steps are
@@ -52,11 +54,16 @@ def ratio_half_width(numerator: NDArray[np.float64], denominator: NDArray[np.flo
     return t_975(len(sums) - 1) * error
 
 
-def quantile(values: NDArray[np.float64], weights: NDArray[np.int64], level: float) -> float:
-    """Return the value below which `level` of the weight lies, between the nearest two."""
-    order = np.argsort(values, kind="stable")
+def quantiles(
+    values: NDArray[np.float64], weights: NDArray[np.int64], levels: Sequence[float]
+) -> list[float]:
+    """Return, for each level, the value below which that part of the weight lies."""
+    order = np.argsort(values)
     middle = np.cumsum(weights[order]) - 0.5 * weights[order]
-    return float(np.interp(level * weights.sum(), middle, values[order]))
+    found: list[float] = np.interp(
+        np.array(levels) * weights.sum(), middle, values[order]
+    ).tolist()
+    return found
 
 
 def step_times(
@@ -67,15 +74,16 @@ def step_times(
     if not steps:
         return None
     each = wall_ns / count / 1e6
+    p10, median, p90 = quantiles(each, count, (0.1, 0.5, 0.9))
     mean = float(wall_ns.sum() / steps / 1e6)
     half = ratio_half_width(wall_ns / 1e6, count.astype(np.float64))
     seen = int(samples.sum())
     return StepTimes(
         count=steps,
         mean_ms=mean,
-        median_ms=quantile(each, count, 0.5),
-        p10_ms=quantile(each, count, 0.1),
-        p90_ms=quantile(each, count, 0.9),
+        median_ms=median,
+        p10_ms=p10,
+        p90_ms=p90,
         samples_per_s=seen / (float(wall_ns.sum()) / 1e9) if seen else None,
         low_ms=max(0.0, mean - half) if math.isfinite(half) else None,
         high_ms=mean + half if math.isfinite(half) else None,
