@@ -30,7 +30,7 @@ class DeviceClock:
     """
 
     def __init__(self) -> None:
-        self._possible = device_possible()
+        self.possible = device_possible()
         self._marks: dict[int, Any] = {}  # host time -> event
         self._waits: deque[tuple[int, Any, Any]] = (
             deque()
@@ -39,7 +39,7 @@ class DeviceClock:
 
     def mark(self, now: int) -> Any:
         """Record an event; None where no device is in use or a graph is being captured."""
-        if not self._possible:
+        if not self.possible:
             return None
         import torch
 

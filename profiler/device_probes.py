@@ -14,15 +14,13 @@ from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from speedprof.profiler.device_clock import device_possible
-from speedprof.profiler.record import COLUMN
-from speedprof.profiler.steps import PROBE
+from speedprof.profiler.steps import PROBE, Tracker
 
 if TYPE_CHECKING:
     from speedprof.profiler.session import Session
 
 Waiting = dict[str, Callable[[ModuleType], None]]
 now = time.perf_counter_ns
-SYNCS = COLUMN["syncs"]
 # Documented to wait for the device when the tensor lives there (torch.cuda.set_sync_debug_mode
 # warns of them)
 READS = ("item", "tolist", "cpu", "__bool__", "__int__", "__float__")
@@ -70,8 +68,7 @@ def _watch(
 
 def _note_read(session: Session, name: str, begin: int, _result: Any, frame: FrameType) -> None:
     end = now()
-    session.tracker.spent(PROBE["synchronise"], begin, end)
-    session.tracker.row[SYNCS] += 1
+    session.journal.write(Tracker.synchronised, begin, end)
     lines = session.seen.sync_calls
     key = (f"Tensor.{name}", frame.f_code.co_filename, frame.f_lineno or 0)
     if key in lines or len(lines) < MOST_LINES:
@@ -82,4 +79,4 @@ def _note_read(session: Session, name: str, begin: int, _result: Any, frame: Fra
 
 def _note_copy(session: Session, _name: str, begin: int, result: Any, _frame: FrameType) -> None:
     if getattr(result, "is_cuda", False):
-        session.tracker.spent(PROBE["copy"], begin, now())
+        session.journal.write(Tracker.spent, begin, now(), PROBE["copy"])

@@ -13,13 +13,14 @@ from threading import get_ident
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from speedprof.profiler.steps import PROBE
+from speedprof.profiler.steps import PROBE, Tracker
 
 if TYPE_CHECKING:
     from speedprof.profiler.session import Session
 
 Waiting = dict[str, Callable[[ModuleType], None]]
 now = time.perf_counter_ns
+GARBAGE = PROBE["garbage"]
 COLLECTIVES = (
     "all_gather",
     "all_gather_into_tensor",
@@ -75,7 +76,7 @@ def time_calls(
 
     compiling = torch.compiler.is_compiling
     number = PROBE[probe]
-    add = session.fence.guard(probe, lambda begin: session.tracker.spent(number, begin, now()))
+    write = session.journal.write
     inside = [False]  # all_gather_object calls all_gather: the outermost counts
 
     def timed(original: Any) -> Any:
@@ -88,7 +89,7 @@ def time_calls(
                 return original(*arguments, **keywords)
             finally:
                 inside[0] = False
-                add(begin)
+                write(Tracker.spent, begin, now(), number)
 
         return call
 
@@ -110,7 +111,7 @@ class _Callback:
         if phase == "start":
             self._begin = now()
         elif self._begin:
-            self._session.tracker.spent(PROBE["garbage"], self._begin, now())
+            self._session.journal.write(Tracker.spent, self._begin, now(), GARBAGE)
 
     def remove(self) -> None:
         if self in gc.callbacks:

@@ -12,7 +12,7 @@ from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from speedprof.profiler.facts import SIZED_BATCHES, LoaderUse, bytes_in, samples_in
-from speedprof.profiler.steps import Source
+from speedprof.profiler.steps import Source, Tracker
 from speedprof.profiler.worker_telemetry import LOADER_VARIABLE
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ class _LoaderWatch:
         os.environ[LOADER_VARIABLE] = str(use.number)
         moment = now()
         session.clock.mark(moment)
-        session.tracker.asked(moment, source)
+        session.journal.write(Tracker.asked, moment, source)
         session.leave_if_due()
         return source, use, now()
 
@@ -161,10 +161,11 @@ class _LoaderWatch:
         end = now()
         use.startup_ns += end - begin
         use.first_batch_ns += end - begin
-        self._session.tracker.iterated(begin, end, source)
+        self._session.journal.write(Tracker.iterated, begin, end, source)
         self._passes[id(iterator)] = (source, use, 1)
 
     def _asked(self, iterator: Any) -> tuple[Source, LoaderUse, Any, Any]:
+        session = self._session
         entry = self._passes.get(id(iterator))
         if entry is None:  # built by hand, past DataLoader.__iter__
             use = (
@@ -175,10 +176,10 @@ class _LoaderWatch:
             entry = self._passes[id(iterator)] = (Source(use.number), use, 1)
         source, use, first = entry
         moment = now()
-        mark = self._session.clock.mark(moment)
-        self._session.tracker.asked(moment, source)
-        if self._session.leaving:
-            self._session.leave_if_due()
+        mark = session.clock.mark(moment) if session.clock.possible else None
+        session.journal.write(Tracker.asked, moment, source)
+        if session.leaving:
+            session.leave_if_due()
         if first:
             self._passes[id(iterator)] = (source, use, 0)
         return source, use, first, mark
@@ -194,10 +195,11 @@ class _LoaderWatch:
             return
         source, use, first, mark = entry
         end = now()
-        self._session.tracker.received(begin, end, source, samples_in(batch))
-        self._session.clock.waited(end, mark)
-        if not watched:
-            source.unwatched = True
+        if mark is not None:
+            self._session.clock.waited(end, mark)
+        self._session.journal.write(
+            Tracker.received, begin, end, source, samples_in(batch), watched
+        )
         use.batches += 1
         use.wait_ns += end - begin
         if first:
@@ -208,7 +210,7 @@ class _LoaderWatch:
 
     def _ran_dry(self, begin: int, entry: tuple[Source, LoaderUse, int, Any] | None) -> None:
         if entry is not None:
-            self._session.tracker.ran_dry(begin, now(), entry[0])
+            self._session.journal.write(Tracker.ran_dry, begin, now(), entry[0])
 
 
 def _user_line(frame: FrameType | None) -> str | None:
@@ -261,6 +263,7 @@ def _look(session: Session, fetcher: Any) -> bool:
         Finalize(None, session.fence.guard("telemetry", telemetry.flush), exitpriority=0)
     number = os.environ.get(LOADER_VARIABLE)
     if worker is None:
+        session.catch_up()
         current = session.tracker.source
         number = str(current.loader) if current is not None else None
     if not telemetry.begins(int(number) if number else -1, worker.id if worker else -1):

@@ -52,7 +52,6 @@ STEP_COLUMNS = (
     "between",  # between epochs: from the end of one loader iteration to the next batch asked for
     "tail",  # from the end of the last optimizer step to the end of the step
     "garbage",  # garbage collector
-    "main_cpu",  # CPU time of the training thread
     "batches",
     "samples",
     "backwards",

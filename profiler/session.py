@@ -14,10 +14,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 from speedprof.profiler import facts, probes
 from speedprof.profiler.device_clock import DeviceClock
 from speedprof.profiler.fence import Fence
+from speedprof.profiler.journal import Journal
 from speedprof.profiler.patches import Patches
 from speedprof.profiler.record import COLUMN, NOT_MEASURED
 from speedprof.profiler.recorder import Recorder
@@ -67,10 +69,10 @@ class Session:
         self.thread: int | None = threading.main_thread().ident
         self._changes: list[str] = []
         self.at_end: list[Callable[[], object]] = []
-        self.step_begins = self.fence.guard("step", lambda now: self.tracker.explicit_begins(now))
-        self.step_waited = self.fence.guard(
-            "step", lambda *times: self.tracker.explicit_waited(*times)
-        )
+        self._replay = self.fence.guard("steps", self._replay_all)
+        self.journal = Journal(self.catch_up)
+        self.step_begins = self.fence.guard("step", self._explicit_begins)
+        self.step_waited = self.fence.guard("step", self._explicit_waited)
         self.step_ends = self.fence.guard("step", self._explicit_ended)
         self._start()
 
@@ -85,6 +87,7 @@ class Session:
         self.clock = DeviceClock()
         self.telemetry = WorkerTelemetry(self.folder)
         self.seen = facts.Seen(self.recorder)
+        self.journal.clear()
         self.stopping = self.leaving = False
         self.over = False  # every patch was undone
         self._told, self._telling = 0, FACTS_EVERY_NS
@@ -103,8 +106,26 @@ class Session:
 
     # -- moments
 
+    def catch_up(self) -> None:
+        """Tell the tracker what the probes have written down."""
+        self._replay(self.journal.take())
+
+    def _replay_all(self, moments: list[tuple[Any, ...]]) -> None:
+        tracker = self.tracker
+        for act, *times in moments:
+            act(tracker, *times)
+        until = min(self.windows.next_step, self._last_step) - tracker.steps
+        self.journal.let_wait(until, time.perf_counter_ns())
+
+    @property
+    def _last_step(self) -> int:
+        """Return the number of steps after which `--steps` or `--stop-after` is due."""
+        asked = [n for n in (self.options.steps, self.options.stop_after) if n is not None]
+        return self.options.warmup + min(asked) if asked else NEVER
+
     def waited_ns(self) -> int:
         """Return what the step in progress has waited for loaders so far."""
+        self.catch_up()
         return self.tracker.row[COLUMN["input_wait"]]
 
     def note(self, text: str) -> None:
@@ -141,7 +162,16 @@ class Session:
         if self.leaving:
             self.let_go(f"{self.options.steps} steps were measured")
 
+    def _explicit_begins(self, now: int) -> None:
+        self.catch_up()
+        self.tracker.explicit_begins(now)
+
+    def _explicit_waited(self, begin: int, end: int, known: int) -> None:
+        self.catch_up()
+        self.tracker.explicit_waited(begin, end, known)
+
     def _explicit_ended(self, now: int) -> None:
+        self.catch_up()
         self.tracker.explicit_ends(now)
         self.leave_if_due()
 
@@ -216,6 +246,7 @@ class Session:
 
     def _finish_measuring(self) -> None:
         self.telemetry.due = NEVER
+        self.catch_up()
         self.windows.close()
         self.tracker.finish()
         for row in self.clock.drain():

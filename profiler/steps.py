@@ -23,7 +23,6 @@ backward stands for it.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 
 from speedprof.profiler import window_file
@@ -34,7 +33,7 @@ BACKWARD, OPTIMIZER, CHECKPOINT = COLUMN["backward"], COLUMN["optimizer"], COLUM
 EVALUATION, BETWEEN, TAIL = COLUMN["evaluation"], COLUMN["between"], COLUMN["tail"]
 BATCHES, SAMPLES = COLUMN["batches"], COLUMN["samples"]
 BACKWARDS, UPDATES, FLAGS = COLUMN["backwards"], COLUMN["updates"], COLUMN["flags"]
-COUNT, CPU = COLUMN["count"], COLUMN["main_cpu"]
+COUNT, SYNCS = COLUMN["count"], COLUMN["syncs"]
 WIDTH = len(STEP_COLUMNS)
 BACKWARDS_WITHOUT_UPDATE = 3  # after so many, backward itself stands for the update
 IN_BACKWARD = 0  # stands for optimizers that step inside backward
@@ -98,7 +97,6 @@ class Tracker:
         self._any_update = False
         self._lone_backwards = 0
         self._evaluating = 0  # since when the model is in evaluation mode; 0: it is not
-        self._cpu = 0
         self._frozen_mode = False  # the model trains in evaluation mode, so its mode tells nothing
         self.explicit = False
 
@@ -126,9 +124,13 @@ class Tracker:
             self._fold(now)
         self._source = source
 
-    def received(self, begin: int, end: int, source: Source, samples: int) -> None:
-        """A batch arrived after `end - begin`."""
+    def received(
+        self, begin: int, end: int, source: Source, samples: int, watched: bool = True
+    ) -> None:
+        """A batch arrived after `end - begin`; `watched`: with gradients on."""
         source.batches += 1
+        if not watched:
+            source.unwatched = True
         row = self.row
         row[BATCHES] += 1
         row[SAMPLES] += samples
@@ -171,7 +173,7 @@ class Tracker:
         self._backward_depth -= 1
         if self._backward_depth:
             return
-        self.spent(PROBE["backward"], begin, now)
+        self.spent(begin, now, PROBE["backward"])
         self.row[BACKWARDS] += 1
         if self._updated_in_backward:
             self._updated_in_backward = False
@@ -200,13 +202,18 @@ class Tracker:
         begin, backward = self._opened.pop()
         if self._opened:
             return
-        self.spent(PROBE["optimizer"], begin, now)
+        self.spent(begin, now, PROBE["optimizer"])
         self.row[OPTIMIZER] -= self.row[BACKWARD] - backward  # a closure ran backward inside
         self._updated(key, now)
 
     # -- the rest
 
-    def spent(self, probe: int, begin: int, end: int) -> None:
+    def synchronised(self, begin: int, end: int) -> None:
+        """The host waited for the device."""
+        self.row[SYNCS] += 1
+        self.spent(begin, end, PROBE["synchronise"])
+
+    def spent(self, begin: int, end: int, probe: int) -> None:
         """Add what one probe saw to the step in progress."""
         self.row[COLUMN_OF[probe]] += end - begin
         if self.log is not None:
@@ -219,7 +226,7 @@ class Tracker:
     def evaluation_ends(self, now: int) -> None:
         begin, self._evaluating = self._evaluating, 0
         if begin:
-            self.spent(PROBE["evaluation"], max(begin, self.start), now)
+            self.spent(max(begin, self.start), now, PROBE["evaluation"])
 
     def explicit_begins(self, now: int) -> None:
         """The script says that its first step begins here.
@@ -244,12 +251,7 @@ class Tracker:
     def explicit_ends(self, now: int) -> None:
         now = self.at_boundary(now, False)
         row = self.row
-        row[0], row[COUNT], row[WALL], row[CPU] = (
-            self.start,
-            1,
-            now - self.start,
-            self._cpu_since(),
-        )
+        row[0], row[COUNT], row[WALL] = self.start, 1, now - self.start
         self._begin(now, self._fresh())
         self._emit(row)
 
@@ -268,7 +270,6 @@ class Tracker:
     def _first(self, now: int) -> None:
         """The first step begins: what went before is no step's."""
         self.start, self.row = now, self._fresh()
-        self._cpu_since()
 
     def _updated(self, key: int, now: int) -> None:
         row = self.row
@@ -311,7 +312,6 @@ class Tracker:
         row = self.row
         row[0], row[COUNT], row[WALL] = self.start, 1, now - self.start
         row[TAIL] = now - self._mark[0] if self._mark else 0
-        row[CPU] = self._cpu_since()
         self._pending = row
         self._begin(now, self._fresh())
 
@@ -327,7 +327,7 @@ class Tracker:
         rest = [a - b for a, b in zip(self.row, then, strict=True)]
         rest[FLAGS] = self.flags
         then[0], then[COUNT], then[WALL] = self.start, 1, end - self.start
-        then[FLAGS], then[CPU] = self.row[FLAGS], self._cpu_since()
+        then[FLAGS] = self.row[FLAGS]
         self._begin(end, rest)
         self._emit(then)
         self.at_boundary(now, True)
@@ -338,11 +338,6 @@ class Tracker:
         self._stepped.clear()
         self._used.clear()
         self._mark = None
-
-    def _cpu_since(self) -> int:
-        """Return the CPU time (ns) of the calling thread since the last call."""
-        before, self._cpu = self._cpu, time.thread_time_ns()
-        return max(0, self._cpu - before)
 
     def _fold(self, now: int) -> None:
         """Since the tentative end no training went on.
@@ -359,7 +354,6 @@ class Tracker:
             rest = span - row[CHECKPOINT] - row[WAIT] - row[INPUT_START] - row[EVALUATION]
             row[EVALUATION if evaluated else BETWEEN] += max(0, rest)
             row[BATCHES] = row[SAMPLES] = 0
-            row[CPU] = self._cpu_since()
             row[WALL] = span
             for index in range(COUNT + 1, FLAGS):
                 folded[index] += row[index]

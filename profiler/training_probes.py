@@ -7,10 +7,11 @@ import sys
 import time
 from collections.abc import Callable
 from threading import get_ident
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
 from speedprof.profiler.patches import Patches
+from speedprof.profiler.steps import Tracker
 
 if TYPE_CHECKING:
     from speedprof.profiler.session import Session
@@ -30,39 +31,36 @@ def install(session: Session, waiting: Waiting) -> None:
 def _watch_backward(session: Session) -> None:
     import torch
 
-    compiling = torch.compiler.is_compiling
-    begins = session.fence.guard("backward", lambda: _backward_begins(session))
-    ends = session.fence.guard(
-        "backward", lambda begin: session.tracker.backward_ends(begin, now())
-    )
+    compiling, write = torch.compiler.is_compiling, session.journal.write
+    leave = session.fence.guard("leave", session.leave_if_due)
     original = torch.autograd.backward
 
     @functools.wraps(original)
     def backward(*arguments: Any, **keywords: Any) -> Any:
-        if compiling():
+        if compiling() or (get_ident() != session.thread and not _follow(session)):
             return original(*arguments, **keywords)
-        begin = begins()
+        begin = now()
+        write(Tracker.backward_begins, begin)
+        if session.leaving:
+            leave()
+            return original(*arguments, **keywords)
         try:
             return original(*arguments, **keywords)
         finally:
-            if begin is not None:
-                ends(begin)
+            write(Tracker.backward_ends, begin, now())
 
     session.patches.replace(torch.autograd, "backward", backward, reason="time the backward pass")
 
 
-def _backward_begins(session: Session) -> int | None:
-    thread = get_ident()
-    if thread != session.thread:
-        if session.over or session.tracker.steps:
-            return None
-        session.thread = thread  # the script trains in a thread of its own
-    begin = now()
-    session.tracker.backward_begins(begin)
-    if session.leaving:
-        session.leave_if_due()
-        return None
-    return begin
+def _follow(session: Session) -> bool:
+    """Follow the training into this thread, where nobody else has trained so far."""
+    if session.over or session.tracker.steps:
+        return False
+    session.catch_up()
+    if session.tracker.steps:
+        return False
+    session.thread = get_ident()
+    return True
 
 
 def _watch_optimizers(session: Session) -> None:
@@ -72,21 +70,26 @@ def _watch_optimizers(session: Session) -> None:
         register_optimizer_step_pre_hook,
     )
 
-    compiling = torch.compiler.is_compiling
-    begins = session.fence.guard(
-        "optimizer", lambda optimizer: _optimizer_begins(session, optimizer)
-    )
-    ends = session.fence.guard("optimizer", lambda optimizer: _optimizer_ends(session, optimizer))
+    compiling, write = torch.compiler.is_compiling, session.journal.write
+    mark = session.fence.guard("device clock", lambda moment: session.clock.mark(moment))
+    describe = session.fence.guard("optimizer", lambda *seen: _describe(session, *seen))
 
     def before(optimizer: Any, _arguments: Any, _keywords: Any) -> None:
-        if not compiling():
-            begins(optimizer)
-            if session.stopping:
-                session.stop_if_due()
+        if compiling() or (get_ident() != session.thread and not _follow(session)):
+            return
+        write(Tracker.optimizer_begins, now(), id(optimizer))
+        if session.stopping:
+            session.stop_if_due()
 
     def after(optimizer: Any, _arguments: Any, _keywords: Any) -> None:
-        if not compiling():
-            ends(optimizer)
+        if compiling() or get_ident() != session.thread:
+            return
+        end = now()
+        if session.clock.possible:
+            mark(end)
+        write(Tracker.optimizer_ends, end, id(optimizer))
+        if not session.seen.knows(optimizer):
+            describe(optimizer, sys._getframe(1))
 
     for handle, name in (
         (register_optimizer_step_pre_hook(before), "before"),
@@ -97,46 +100,29 @@ def _watch_optimizers(session: Session) -> None:
         )
 
 
-def _optimizer_begins(session: Session, optimizer: Any) -> None:
-    if get_ident() != session.thread:
-        if session.over or session.tracker.steps:
-            return
-        session.thread = get_ident()
-    session.tracker.optimizer_begins(now(), id(optimizer))
-
-
-def _optimizer_ends(session: Session, optimizer: Any) -> None:
-    if get_ident() != session.thread:
-        return
-    end = now()
-    session.clock.mark(end)
-    session.tracker.optimizer_ends(end, id(optimizer))
-    if not session.seen.knows(optimizer):
-        session.open_record()
-        session.seen.optimizer(optimizer, sys._getframe(3))
+def _describe(session: Session, optimizer: Any, frame: FrameType) -> None:
+    session.open_record()
+    session.seen.optimizer(optimizer, frame)
 
 
 def _watch_scaler(session: Session) -> None:
     """See loops whose scaler leaves out an optimizer step because gradients overflowed."""
     from torch.amp import GradScaler
 
-    begins = session.fence.guard("scaler", lambda optimizer: _optimizer_begins(session, optimizer))
-    ends = session.fence.guard(
-        "scaler", lambda optimizer: session.tracker.optimizer_ends(now(), id(optimizer))
-    )
+    write = session.journal.write
     original = GradScaler.step
 
     @functools.wraps(original)
     def step(scaler: Any, optimizer: Any, *arguments: Any, **keywords: Any) -> Any:
         if get_ident() != session.thread:
             return original(scaler, optimizer, *arguments, **keywords)
-        begins(optimizer)
+        write(Tracker.optimizer_begins, now(), id(optimizer))
         if session.stopping:
             session.stop_if_due()
         try:
             return original(scaler, optimizer, *arguments, **keywords)
         finally:
-            ends(optimizer)
+            write(Tracker.optimizer_ends, now(), id(optimizer))
 
     session.patches.replace(
         GradScaler, "step", step, reason="see steps that the scaler leaves out"
@@ -153,11 +139,13 @@ def _watch_evaluation(session: Session) -> None:
     def begin() -> None:
         if get_ident() != session.thread:
             return
+        session.catch_up()
         session.tracker.evaluation_begins(now())
         if session.tracker.evaluating and not temporary.texts():
             watch_train()
 
     def end() -> None:
+        session.catch_up()
         session.tracker.evaluation_ends(now())
         temporary.undo()
 

@@ -40,6 +40,11 @@ class Windows:
     def is_open(self) -> bool:
         return self._open is not None
 
+    @property
+    def next_step(self) -> int:
+        """Return how many steps are over when something is due; 0: with every one."""
+        return 0 if self._open is not None else self._next
+
     def at_boundary(self, now: int, cut: bool) -> int:
         """Open or close a window if it is time; return where the boundary is.
 
