@@ -8,7 +8,7 @@ import time
 from array import array
 from typing import Any
 
-from speedprof.profiler import window_file
+from speedprof.profiler import hush, window_file
 from speedprof.profiler.record import DISTURBED, TRACED
 from speedprof.profiler.recorder import Recorder
 from speedprof.profiler.stack_sampler import StackSampler
@@ -207,7 +207,8 @@ class _Window:
         cuda = torch.cuda.is_initialized()
         self._device = "cuda" if cuda else "cpu"
         self._profile: Any = profiler.profile(use_kineto=True, use_device="cuda" if cuda else None)
-        self._profile._prepare_trace()
+        with hush.without_complaint():
+            self._profile._prepare_trace()
         self._profile._start_trace()
         self._tick()
         self._sampler.start()
