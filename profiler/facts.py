@@ -239,6 +239,8 @@ class Seen:
 
     def _tell_rank(self) -> None:
         now = rank_and_world()
+        if self._rank is not None and now[1] < self._rank[1]:
+            return  # the process group was destroyed; what the rank was it remains
         if now != self._rank:
             self._rank = now
             self._recorder.fact("rank", {"rank": now[0], "world_size": now[1]})
