@@ -24,6 +24,7 @@ PR_SET_PDEATHSIG = 1
 OURS_ALONE = {
     signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL,
     signal.SIGABRT, signal.SIGTRAP, signal.SIGSYS, signal.SIGPIPE, signal.SIGTTIN, signal.SIGTTOU,
+    signal.SIGCONT,
 }  # fmt: skip
 ENDERS = {signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP}
 AWAITED = signal.valid_signals() - OURS_ALONE
@@ -39,7 +40,7 @@ class Child:
         """
         self.interrupted = False  # Ctrl-C was pressed
         self._before = signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
-        self._witness = Witness(AWAITED)
+        self._witness = Witness()
         try:
             self._process = subprocess.Popen(
                 command,
@@ -81,7 +82,7 @@ class Child:
         enders = {number for number in ENDERS if signal.getsignal(number) is not signal.SIG_IGN}
         for number in enders:
             signal.signal(number, lambda *_: end_as(status))
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, enders | {signal.SIGTSTP, signal.SIGCONT})
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, enders | {signal.SIGTSTP})
 
     def _look(self, on_signal: Callable[[int], None]) -> int | None:
         while True:
@@ -90,10 +91,19 @@ class Child:
                 return None
             if os.WIFSTOPPED(status):
                 on_signal(signal.SIGTSTP)
-                os.kill(os.getpid(), signal.SIGSTOP)  # the shell that waits for us must see it
+                self._stop_too()
                 on_signal(signal.SIGCONT)
                 continue
             return os.waitstatus_to_exitcode(status)
+
+    def _stop_too(self) -> None:
+        """Stop, for the shell that waits for us to see, and make the child go on when we do."""
+        self._witness.saw(signal.SIGTSTP)  # what the group got until now, is forgotten
+        os.kill(os.getpid(), signal.SIGSTOP)
+        by_group = self._witness.saw(signal.SIGCONT)
+        stopped_again = self._witness.saw(signal.SIGTSTP)
+        if not by_group and not stopped_again:
+            os.kill(self.pid, signal.SIGCONT)
 
     def _pass_on(self, received: signal.struct_siginfo) -> None:
         number = received.si_signo

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 DELIVERED_S = 0.005  # a signal to a group reaches all of it in one system call; this is plenty
@@ -20,15 +19,13 @@ DELIVERED_S = 0.005  # a signal to a group reaches all of it in one system call;
 class Witness:
     """A process that only sits in our process group; make it before there is a thread."""
 
-    def __init__(self, signals: AbstractSet[int]) -> None:
-        """Fork it; `signals` are blocked already, and stay so in it."""
-        self._signals = signals
-        self._status = b""
+    def __init__(self) -> None:
+        """Fork it; signals that are to be told apart are blocked already."""
         waiting, self._asking = os.pipe()
         self._pid = os.fork()
         if self._pid == 0:
             os.close(self._asking)
-            _sit(waiting, signals)
+            _sit(waiting)
         os.close(waiting)
 
     def saw(self, number: int) -> bool:
@@ -52,10 +49,11 @@ class Witness:
         os.waitpid(self._pid, 0)
 
 
-def _sit(waiting: int, signals: AbstractSet[int]) -> None:
+def _sit(waiting: int) -> None:
     """Forget a signal whenever asked to; end when the launcher has closed its end of the pipe."""
+    signal.pthread_sigmask(signal.SIG_SETMASK, signal.valid_signals())
     try:
         while asked := os.read(waiting, 1):
-            signal.sigtimedwait(signals & set(asked), 0)
+            signal.sigtimedwait(asked, 0)
     finally:
         os._exit(0)

@@ -185,3 +185,14 @@ def test_a_signal_to_the_whole_group_reaches_the_script_once(tmp_path: Path) -> 
         os.killpg(process.pid, signal.SIGTERM)
         out, status = _ended(process)
         assert (out, status) == (b"SIGTERM\n", 5)
+
+
+def test_a_stop_and_a_go_to_us_alone_are_the_scripts(tmp_path: Path) -> None:
+    with started("run", script(tmp_path, COUNTING), cwd=tmp_path) as process:
+        assert process.stdout is not None
+        process.send_signal(signal.SIGTSTP)
+        _, status = os.waitpid(process.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(signal.SIGUSR1)
+        assert process.stdout.readline() == b"SIGUSR1\n"
