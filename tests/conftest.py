@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from speedprof.tests.leaks import changes, snapshot
+from speedprof.tests.leaks import Snapshot, changes, snapshot
 
 DISK = 96  # KiB
 
@@ -18,9 +19,30 @@ DISK = 96  # KiB
 @pytest.fixture(autouse=True)
 def nothing_stays_patched() -> Iterator[None]:
     """Fail a test after which torch, or anything else that we touch, is not as it was before."""
-    before = snapshot()
+    before = _snapshot()
     yield
-    assert changes(before, snapshot()) == []
+    assert _changes(before) == []
+
+
+def _snapshot() -> Snapshot:
+    with warnings.catch_warnings():  # looking at torch's deprecated names warns of them
+        warnings.simplefilter("ignore")
+        return snapshot()
+
+
+def _changes(before: Snapshot) -> list[str]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return changes(before, snapshot())
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Leave tests that need a CUDA device out where there is none."""
+    if item.get_closest_marker("gpu") is None:
+        return
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
 
 
 @pytest.fixture
