@@ -89,52 +89,62 @@ def _run(
     )
     if lost_lines + lost_samples:
         notes.append(f"{lost_lines + lost_samples} lines of telemetry were damaged and left out")
-    status = end.get("exit_status") if end else None
     run = Run(
         folder=str(folder),
         name=_text(start.get("name")) or folder.name,
         command=_texts(start.get("command")),
         cwd=cwd,
         started_at=started,
-        wall_s=_number(end.get("wall_s")) if end else None,
         finished=end is not None,
-        exit_status=status if isinstance(status, int) else None,
-        stopped_by_us=bool(end and end.get("stopped_by_us") is True),
         version=_text(start.get("version")),
         machines=nodes,
         not_measured=run_parts.not_measured(parts),
         notes=notes[:MOST_NOTES],
+        **_ending(end or {}),
     )
     if not parts:
         return run
-    first = parts[0]
-    folders = [cwd, *run_parts.script_folders(first)]
-    found = [
-        run_parts.relative(loader, folders) for loader in loaders(first.record, spent, first.steps)
-    ]
-    notes += [remark for part in parts for remark in part.remarks]
+    folders = [cwd, *run_parts.script_folders(parts[0])]
+    found = loaders(parts[0].record, spent, parts[0].steps)
+    told = [remark for part in parts for remark in part.remarks]
+    told += run_parts.texts(parts[0], "note")
     return msgspec.structs.replace(
         run,
         **run_parts.identity(parts, started),
         **run_parts.measures(parts),
-        step_ms=run_parts.step_times_of_all(parts),
-        phases=run_parts.mean_phases(parts),
-        communication=run_parts.communication(parts),
-        compute=inside_phases.compute(parts),
-        host=inside_phases.host(parts),
-        outside=inside_phases.outside(parts),
-        copies=inside_phases.copies(parts),
-        lines=inside_phases.lines(parts, folders),
-        loaders=found,
+        **_insides(parts, folders),
+        loaders=[run_parts.relative(loader, folders) for loader in found],
         input_kind=input_kind(
-            first.windows,
-            first.sources,
+            parts[0].windows,
+            parts[0].sources,
             has_loader=any(loader.role == "training" for loader in found),
         ),
-        sync_calls=run_parts.sync_calls(first, folders),
-        changes=run_parts.texts(first, "change"),
-        notes=list(dict.fromkeys(notes + run_parts.texts(first, "note")))[:MOST_NOTES],
+        sync_calls=run_parts.sync_calls(parts[0], folders),
+        changes=run_parts.texts(parts[0], "change"),
+        notes=list(dict.fromkeys(notes + told))[:MOST_NOTES],
     )
+
+
+def _insides(parts: list[Trained], folders: list[str]) -> dict[str, Any]:
+    return {
+        "step_ms": run_parts.step_times_of_all(parts),
+        "phases": run_parts.mean_phases(parts),
+        "communication": run_parts.communication(parts),
+        "compute": inside_phases.compute(parts),
+        "host": inside_phases.host(parts),
+        "outside": inside_phases.outside(parts),
+        "copies": inside_phases.copies(parts),
+        "lines": inside_phases.lines(parts, folders),
+    }
+
+
+def _ending(end: dict[str, Any]) -> dict[str, Any]:
+    status = end.get("exit_status")
+    return {
+        "wall_s": _number(end.get("wall_s")),
+        "exit_status": status if isinstance(status, int) else None,
+        "stopped_by_us": end.get("stopped_by_us") is True,
+    }
 
 
 def _warmup(start: dict[str, Any]) -> int:

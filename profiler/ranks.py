@@ -51,56 +51,72 @@ class Trained:
 
 
 def trained(record: Record, windows: Sequence[ReducedWindow], warmup: int) -> Trained | None:
-    """Sum up one process; None where it made no step and used no loader."""
+    """Sum up one process; None where it made no step and used no loader.
+
+    The record's rows are forgotten: memory stays bounded however many ranks there are.
+    """
     process = record.last("process", facts.Process)
     if process is None or (not len(record.rows) and not record.facts.get("loader")):
         return None
-    ranked = record.last("rank", facts.RankFact)
     device = _device(record, process)
     remarks: list[str] = []
-    kept = _steady(record, warmup, remarks)
+    rows, kept = record.rows, _steady(record, warmup, remarks)
     usable = [w for w in windows if w.unusable is None and device in SPLITTABLE]
     sources = batch_sources(usable)
-    traced = record.rows[(record.column("flags") & TRACED) > 0]
+    traced = rows[(record.column("flags") & TRACED) > 0]
     parts = None
     if len(kept):
         parts = breakdown(kept, usable, sources, traced=traced, device=device)
-    memory = record.last("memory", facts.Memory) or facts.Memory()
-    counts = record.column("count")
-    steps = int(counts.sum())
-    rank = Rank(
-        rank=ranked.rank if ranked else process.rank,
-        node=process.host,
-        pid=process.pid,
-        device=device,
-        steps=steps,
-        step_ms=_step_ms(kept),
-        phases=parts.phases if parts else None,
-        peak_memory_bytes=memory.peak_bytes,
-        peak_device_bytes=memory.peak_device_bytes,
-        device_memory_bytes=memory.device_bytes,
-    )
+    ranked = record.last("rank", facts.RankFact)
+    steps = _steps(rows)
     result = Trained(
-        rank=rank,
+        rank=_rank(record, process, step_ms=_step_ms(kept), breakdown=parts),
         world_size=ranked.world_size if ranked else process.world_size,
         record=record,
         steps=steps,
         warmup=min(warmup, steps),
-        traced=int(counts[(record.column("flags") & TRACED) > 0].sum()),
+        traced=_steps(traced),
         windows=usable,
         unusable=[w.unusable for w in windows if w.unusable is not None],
         sources=sources,
         breakdown=parts,
-        series=_series(record.rows),
+        series=_series(rows),
         means=_means(kept),
-        updates_per_step=_per_step(record.rows, "updates"),
-        batches_per_step=_per_step(kept if len(kept) else record.rows, "batches"),
-        begins_unix=_unix(process, record.rows[0, COLUMN["start"]]) if steps else None,
-        ends_unix=_unix(process, _end(record.rows)) if steps else None,
+        updates_per_step=_per_step(rows, "updates"),
+        batches_per_step=_per_step(kept if len(kept) else rows, "batches"),
+        begins_unix=_unix(process, rows[0, COLUMN["start"]]) if steps else None,
+        ends_unix=_unix(process, _end(rows)) if steps else None,
         remarks=remarks,
     )
-    record.forget_rows()  # memory stays bounded however many ranks there are
+    record.forget_rows()
     return result
+
+
+def _rank(
+    record: Record,
+    process: facts.Process,
+    *,
+    step_ms: StepTimes | None,
+    breakdown: Breakdown | None,
+) -> Rank:
+    ranked = record.last("rank", facts.RankFact)
+    memory = record.last("memory", facts.Memory) or facts.Memory()
+    return Rank(
+        rank=ranked.rank if ranked else process.rank,
+        node=process.host,
+        pid=process.pid,
+        device=_device(record, process),
+        steps=_steps(record.rows),
+        step_ms=step_ms,
+        phases=breakdown.phases if breakdown else None,
+        peak_memory_bytes=memory.peak_bytes,
+        peak_device_bytes=memory.peak_device_bytes,
+        device_memory_bytes=memory.device_bytes,
+    )
+
+
+def _steps(rows: NDArray[np.int64]) -> int:
+    return int(rows[:, COLUMN["count"]].sum())
 
 
 def _steady(record: Record, warmup: int, remarks: list[str]) -> NDArray[np.int64]:

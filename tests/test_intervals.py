@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+
 from speedprof.profiler.intervals import NOTHING, Partition, Spans, cover, overlay, spans, union
 
 HORIZON = 40
@@ -60,10 +61,7 @@ def test_contains_and_between_count_ticks(listed, times):
     covered = ticks(listed)
     assert made(listed).contains(times).tolist() == [time in covered for time in times]
     boundaries = sorted(times)
-    counted = [
-        len(covered & set(range(low, high)))
-        for low, high in pairwise(boundaries)
-    ]
+    counted = [len(covered & set(range(low, high))) for low, high in pairwise(boundaries)]
     assert made(listed).between(boundaries).tolist() == counted
 
 
