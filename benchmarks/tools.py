@@ -41,12 +41,12 @@ class Measured:
     windows_ms: tuple[float, ...] = ()  # what each window added to the steps around it
 
 
-class Failed(Exception):
+class CommandError(Exception):
     """A command ended badly; says which and how."""
 
 
 def start(script: Script, tool: str, folder: Path, *, peer: Path | None = None) -> Measured:
-    """Run the script once under `tool`; raises Failed where it does not end well."""
+    """Run the script once under `tool`; raises CommandError where it does not end well."""
     inner = ["--peer"] if tool == "peer, marked" else []
     command = _command(script, tool, folder, inner, peer)
     began, ended = run(command, folder)
@@ -62,7 +62,7 @@ def toggle(script: Script, folder: Path, *, every: int) -> tuple[list[int], list
 
 
 def run(command: list[str], folder: Path) -> tuple[int, int]:
-    """Run a command to its end; return when it began and ended; raises Failed where it does not end well."""
+    """Run a command to its end; return when it began and ended; raises CommandError where it does not end well."""
     folder.mkdir(parents=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (folder / "output.txt").open("wb") as output:
@@ -72,9 +72,9 @@ def run(command: list[str], folder: Path) -> tuple[int, int]:
             cwd=folder, env=environment, check=False,
         )  # fmt: skip
         ended = time.perf_counter_ns()
-    if done.returncode or not (folder / TIMES).exists():
+    if done.returncode:
         tail = (folder / "output.txt").read_text(errors="replace")[-2_000:]
-        raise Failed(f"{' '.join(command)} ended with {done.returncode}:\n{tail}")
+        raise CommandError(f"{' '.join(command)} ended with {done.returncode}:\n{tail}")
     return began, ended
 
 
@@ -117,10 +117,11 @@ def _measured(times: dict[str, list[int]], began: int, ended: int, folder: Path)
     ends = times["ends"]
     spans = list(zip(ends, ends[1:], strict=False))
     steady = spans[max(LEAST_WARMUP, int(len(spans) * WARMUP_SHARE)) :]
-    touched = _touched(folder)
-    plain = [b - a for a, b in steady if not any(a < end and b > start for start, end in touched)]
+    records = [path for path in folder.glob("**/rank-*.rec") if _is_first_rank(path)]
+    windows = touched(records[0]) if records else []
+    plain = [b - a for a, b in steady if not any(a < end and b > start for start, end in windows)]
     if not plain:
-        raise Failed(f"{len(ends)} steps are too few to leave any after warm-up and windows")
+        raise CommandError(f"{len(ends)} steps are too few to leave any after warm-up and windows")
     middle = statistics.median(plain)
     return Measured(
         first_s=(ends[0] - began) / 1e9,
@@ -129,27 +130,23 @@ def _measured(times: dict[str, list[int]], began: int, ended: int, folder: Path)
         mean_us=statistics.fmean(plain) / 1e3,
         steps=len(ends),
         peak_kib=times["peak_kib"],  # type: ignore[arg-type]
-        windows_ms=tuple(_cost(spans, window, middle) for window in touched),
+        windows_ms=tuple(_cost(spans, window, middle) for window in windows),
     )
 
 
-def _touched(folder: Path) -> list[tuple[int, int]]:
-    """Return the stretches of consecutive steps that a window traced or disturbed (perf_counter ns)."""
+def touched(record_file: Path) -> list[tuple[int, int]]:
+    """Return the stretches of steps that a window traced or disturbed (perf_counter ns)."""
     from speedprof.profiler import record
 
     start, wall, flags = (record.COLUMN[name] for name in ("start", "wall", "flags"))
     stretches: list[tuple[int, int]] = []
-    for path in sorted(folder.glob("**/rank-*.rec")):
-        stretches = []
-        for row in _rows(path):
-            if not row[flags] & (record.TRACED | record.DISTURBED):
-                continue
-            begin, end = row[start], row[start] + row[wall]
-            if stretches and begin <= stretches[-1][1]:
-                begin = stretches.pop()[0]
-            stretches.append((begin, end))
-        if _is_first_rank(path):
-            break
+    for row in _rows(record_file):
+        if not row[flags] & (record.TRACED | record.DISTURBED):
+            continue
+        begin, end = row[start], row[start] + row[wall]
+        if stretches and begin <= stretches[-1][1]:
+            begin = stretches.pop()[0]
+        stretches.append((begin, end))
     return stretches
 
 
