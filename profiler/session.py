@@ -82,6 +82,7 @@ class Session:
         boundary = self.fence.guard("boundary", self._at_boundary)
         self.tracker.at_boundary = lambda now, cut: boundary(now, cut) or now
         self.windows = Windows(self.recorder, self.tracker, self.options.warmup)
+        self.windows.guard = self.fence.guard
         if not self.options.windows:
             self.windows.stop()
         self.clock = DeviceClock()

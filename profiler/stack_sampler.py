@@ -55,7 +55,10 @@ class StackSampler:
             if frame is None:
                 break  # the thread has ended
             now, stack = time.perf_counter_ns(), _walk(frame)
-            cpu_now, queued_now = time.clock_gettime_ns(clock), _queued_ns(queue)
+            try:
+                cpu_now, queued_now = time.clock_gettime_ns(clock), _queued_ns(queue)
+            except OSError:
+                break  # it has ended since
             self._at.append(now)
             self._stack.append(self._stacks.setdefault(stack, len(self._stacks)))
             self._cpu.append(cpu_now - cpu)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
 import time
 from array import array
+from collections.abc import Callable
 from typing import Any
 
-from speedprof.profiler import hush, window_file
+from speedprof.profiler import facts, other_threads, window_file
 from speedprof.profiler.record import DISTURBED, TRACED
 from speedprof.profiler.recorder import Recorder
 from speedprof.profiler.stack_sampler import StackSampler
@@ -35,6 +37,7 @@ class Windows:
         self._closed: list[_Window] = []  # whose steps are not all finished yet
         self._others = False  # somebody else profiles
         self.busy = False  # we are inside torch's profiler calls ourselves
+        self.guard: Callable[[str, Callable[..., Any]], Callable[..., Any]] = lambda _, own: own
 
     @property
     def is_open(self) -> bool:
@@ -86,6 +89,11 @@ class Windows:
         if window is None:
             return
         self._tracker.log, self._tracker.flags = None, 0
+        if not window.own_thread():
+            window.abandon()
+            self.stop()
+            self._recorder.fact("no_window", {"why": "the traced thread could not be reached"})
+            return
         self.busy = True
         try:
             window.end()
@@ -113,6 +121,10 @@ class Windows:
         if not self._others:
             self._others = True
             self._recorder.fact("no_window", {"why": "the script uses torch.profiler itself"})
+
+    def _thread_ends(self, window: _Window) -> None:
+        if window is self._open:
+            self.close()
 
     def before_fork(self) -> None:
         """End the open window: a child would go on recording for ever in what it inherits."""
@@ -151,6 +163,9 @@ class Windows:
         finally:
             self.busy = False
         self.count += 1
+        if threading.current_thread() is not threading.main_thread():
+            last = self.guard("windows", functools.partial(self._thread_ends, self._open))
+            self._open.thread_end = other_threads.at_thread_end(last)
         self._tracker.log = self._open.log
         self._tracker.flags = TRACED
 
@@ -159,7 +174,7 @@ class Windows:
             return
         path = self._recorder.path("window", f"-{window.index}.win")
         header = window.header()
-        header["rank"] = int(os.environ.get("RANK", "0"))
+        header["rank"] = facts.rank_and_world()[0]
         try:
             window_file.write(path, header, window.tables())
         except OSError as error:
@@ -195,10 +210,13 @@ class _Window:
         self._device = "cpu"
         self._thread = threading.current_thread()
         self._sampler = StackSampler(self._thread)
+        self.thread_end: threading.local | None = None
 
     def own_thread(self) -> bool:
         """Tell whether the caller runs on the thread that opened the window."""
-        return threading.current_thread() is self._thread
+        return (
+            threading.get_ident() == self._thread.ident
+        )  # an ending thread has no more than that
 
     def begin(self) -> None:
         import torch
@@ -207,12 +225,16 @@ class _Window:
         cuda = torch.cuda.is_initialized()
         self._device = "cuda" if cuda else "cpu"
         self._profile: Any = profiler.profile(use_kineto=True, use_device="cuda" if cuda else None)
-        with hush.without_complaint():
+        with other_threads.without_complaint():
             self._profile._prepare_trace()
         self._profile._start_trace()
         self._tick()
         self._sampler.start()
         self.began = time.perf_counter_ns()
+
+    def abandon(self) -> None:
+        """Leave it to the thread that opened it, which alone could end it."""
+        self._sampler.stop()
 
     def end(self) -> None:
         import torch
