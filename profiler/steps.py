@@ -261,7 +261,7 @@ class Tracker:
             return
         if self._stepped and self._mark is not None:
             self._close_at_mark(self._mark[0])
-        elif self._pending is not None and self._source is not None and self._source.dry:
+        elif self._pending is not None and self._source is not None and self._source.spent:
             self._fold(max(self._source.asked, self.start))
         self._settle()
 
