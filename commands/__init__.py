@@ -7,6 +7,7 @@ import sys
 from typing import NoReturn
 
 import click
+
 from speedprof import __version__
 from speedprof.profiler.errors import SpeedprofError
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
 from speedprof.profiler import run_folder
 from speedprof.profiler.errors import SpeedprofError
 from speedprof.profiler.fence import Fence
@@ -54,8 +55,10 @@ def close(ended: Ended, manner: Manner) -> None:
         )
     )
     fence.guard("report", _report)(ended, manner, said)
+    told = said.view.run.notes if said.view is not None and not manner.as_json else []
     for note in ended.notes:
-        said.sentence(note)
+        if note not in told:
+            said.sentence(note)
     said.finish(ended)
 
 

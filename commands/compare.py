@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
 from speedprof.commands.closing import colored, width
 from speedprof.profiler import run_folder
 from speedprof.profiler.run import PHASES
-from speedprof.reports.wording import DASH
+from speedprof.reports.wording import DASH, PHASE_NAMES, unseen_phases
 
 if TYPE_CHECKING:
     from speedprof.profiler.comparison import Comparison
@@ -93,12 +94,12 @@ def sentence(result: Comparison) -> str:
 def _print(result: Comparison, old: Run, new: Run) -> None:
     from rich.console import Console
     from rich.table import Table
+
     from speedprof.reports.escape import visible
-    from speedprof.reports.wording import PHASE_NAMES
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("ms a step")
-    for column in (f"A {visible(old.name)}", f"B {visible(new.name)}", "B - A"):
+    for column in (f"A: {visible(old.name)}", f"B: {visible(new.name)}", "B - A"):
         table.add_column(column, justify="right", overflow="fold")
     table.add_row(
         "mean step",
@@ -108,7 +109,7 @@ def _print(result: Comparison, old: Run, new: Run) -> None:
         style="bold",
     )
     for phase in PHASES:
-        before, after = (run.phases[phase].ms if run.phases else None for run in (old, new))
+        before, after = _phase_ms(old, phase), _phase_ms(new, phase)
         change = DASH if before is None or after is None else _signed(after - before)
         table.add_row(PHASE_NAMES[phase], _number(before), _number(after), change)
     table.add_row("steps compared", f"{result.old_steps:,}", f"{result.new_steps:,}", "")
@@ -124,6 +125,13 @@ def _print(result: Comparison, old: Run, new: Run) -> None:
     console.print(sentence(result))
 
 
+def _phase_ms(run: Run, phase: str) -> float | None:
+    """Return a phase's time per step, None where it was not measured."""
+    if run.phases is None or phase in unseen_phases(run):
+        return None
+    return run.phases[phase].ms
+
+
 def _number(value: float | None) -> str:
     return DASH if value is None else f"{value:,.4g}"
 
@@ -135,11 +143,7 @@ def _signed(value: float) -> str:
 def _json(result: Comparison, old: Run, new: Run, *, slower: bool | None) -> str:
     """Return the comparison for machines; `slower` is null where no threshold was asked for."""
     phases = {
-        phase: {
-            "a_ms": old.phases[phase].ms if old.phases else None,
-            "b_ms": new.phases[phase].ms if new.phases else None,
-        }
-        for phase in PHASES
+        phase: {"a_ms": _phase_ms(old, phase), "b_ms": _phase_ms(new, phase)} for phase in PHASES
     }
     return json.dumps(
         {

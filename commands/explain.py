@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+
 from speedprof.commands.closing import colored, width
 
 SAFETY_COLORS = {

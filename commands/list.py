@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
 from speedprof.commands.closing import MACHINE, colored, view_of, width
 from speedprof.profiler import run_folder
 from speedprof.profiler.errors import SpeedprofError
-from speedprof.reports.wording import DASH
+from speedprof.reports.wording import DASH, PHASE_NAMES
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,6 +39,7 @@ def command(*, folder: str) -> None:
 
 def _table(found: list[Path]) -> Table:
     from rich.table import Table
+
     from speedprof.reports.escape import visible
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -73,8 +75,20 @@ def _row(folder: Path) -> tuple[str, ...]:
         folder.name,
         f"{facts.get('steps') or 0:,}",
         DASH if step_ms is None else f"{step_ms:,.4g}",
-        str(report.get("verdict") or DASH),
+        _verdict(report),
     )
+
+
+def _verdict(report: dict[str, object]) -> str:
+    """Return what the run suffers from in a few words, or why nothing is said."""
+    found = report.get("bottleneck")
+    if not isinstance(found, dict) or not found.get("phase"):
+        return str(report.get("verdict") or DASH)
+    phase = PHASE_NAMES.get(str(found["phase"]), str(found["phase"]))
+    cause = found.get("cause")
+    name = f"{phase}: {str(cause).replace('_', ' ')}" if cause else phase
+    share = found.get("share")
+    return f"{name}, {share:.0%}" if isinstance(share, float) else name
 
 
 def _report(folder: Path) -> dict[str, object]:

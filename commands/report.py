@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+
 from speedprof.commands import closing
 from speedprof.profiler import run_folder
 from speedprof.profiler.errors import SpeedprofError

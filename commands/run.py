@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+
 from speedprof.commands import closing
 from speedprof.profiler import interpreter, launcher
 from speedprof.profiler.run_folder import DEFAULT_PARENT

@@ -38,7 +38,6 @@ class Child:
 
         From here on signals wait for `wait`.
         """
-        self.interrupted = False  # Ctrl-C was pressed
         self._before = signal.pthread_sigmask(signal.SIG_BLOCK, AWAITED)
         self._witness = Witness()
         try:
@@ -107,8 +106,6 @@ class Child:
 
     def _pass_on(self, received: signal.struct_siginfo) -> None:
         number = received.si_signo
-        if number == signal.SIGINT:
-            self.interrupted = True
         by_group = self._witness.saw(number)
         if not by_group and received.si_code != SENT_BY_KERNEL:
             os.kill(self.pid, number)

@@ -51,7 +51,6 @@ class Ended:
     folder: Path | None  # None: not recorded
     exit_status: int  # negative: the signal
     wall_s: float
-    interrupted: bool  # by Ctrl-C
     notes: list[str] = field(
         default_factory=list
     )  # what went wrong on our side, one sentence each
@@ -78,9 +77,12 @@ def run(order: Order) -> Ended:
     child.end_early_by_signal(status)
     stopped = watch.end(notes)
     ended = Ended(
-        command=order.target.command, folder=folder, exit_status=status, wall_s=wall_s,
-        interrupted=child.interrupted, notes=notes,
-    )  # fmt: skip
+        command=order.target.command,
+        folder=folder,
+        exit_status=status,
+        wall_s=wall_s,
+        notes=notes,
+    )
     _write_end(ended, stopped=stopped)
     return ended
 
