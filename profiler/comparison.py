@@ -20,6 +20,7 @@ from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
+
 from speedprof.profiler import run_folder
 from speedprof.profiler.errors import SpeedprofError
 from speedprof.profiler.record import (
