@@ -225,6 +225,8 @@ class _Window:
         cuda = torch.cuda.is_initialized()
         self._device = "cuda" if cuda else "cpu"
         self._profile: Any = profiler.profile(use_kineto=True, use_device="cuda" if cuda else None)
+        if cuda:
+            torch.cuda.synchronize()  # kernels under way would have no beginning: seen as idle
         with other_threads.without_complaint():
             self._profile._prepare_trace()
         self._profile._start_trace()
