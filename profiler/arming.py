@@ -37,10 +37,13 @@ def _arm(folder: str, waiting: Waiting) -> None:
         windows=given.get("windows", True),
     )
     Session(folder, options).begin(waiting)
-    _tell(folder, torch=sys.modules["torch"].__version__)  # without a step, all that the launcher has to go by
+    # without a step, all that the launcher has to go by
+    _tell(folder, torch=sys.modules["torch"].__version__)
 
 
 def _tell(folder: str, **what: str) -> None:
-    line = json.dumps({"pid": os.getpid(), "host": os.uname().nodename, **what}, default=str) + "\n"
+    line = (
+        json.dumps({"pid": os.getpid(), "host": os.uname().nodename, **what}, default=str) + "\n"
+    )
     with open(os.path.join(folder, "processes.jsonl"), "a", encoding="utf-8") as file:
         file.write(line)

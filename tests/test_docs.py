@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
+
 from speedprof.commands import COMMANDS
 
 ROOT = Path(__file__).parent.parent

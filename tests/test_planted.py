@@ -6,6 +6,7 @@ from pathlib import Path
 
 import planted
 import pytest
+
 from speedprof.profiler import attribution
 
 pytestmark = pytest.mark.slow

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
+
 from speedprof.profiler import record
 from speedprof.profiler.record import COLUMN, STEP_COLUMNS
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from speedprof.profiler.record import COLUMN
 from speedprof.profiler.steps import BY_BACKWARD, BY_LOADER, BY_OPTIMIZER, BY_USER, Source, Tracker
 
