@@ -39,6 +39,13 @@ class _Lazy(click.Group):
         command: click.Command = module.command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in COMMANDS and not args[0].startswith("-"):
+            ctx.fail(_no_command(args[0]))
+        return super().resolve_command(ctx, args)
+
     def format_commands(
         self,
         ctx: click.Context,  # noqa: ARG002 - click's
@@ -46,6 +53,15 @@ class _Lazy(click.Group):
     ) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
+
+
+def _no_command(word: str) -> str:
+    """Say what was meant by a word in a command's place: a command, or a script."""
+    import difflib
+
+    near = difflib.get_close_matches(word, COMMANDS, n=1)
+    meant = near[0] if near and "." not in word else f"run {word}"
+    return f"no command {word!r}; did you mean `speedprof {meant}`?"
 
 
 @click.group(

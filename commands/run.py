@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from click.shell_completion import CompletionItem
 
 from speedprof.commands import closing
 from speedprof.profiler import interpreter, launcher
@@ -35,6 +36,11 @@ class _UpToTheScript(click.Command):
                 return place
             place += 2 if argument in valued else 1
         return len(args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        if incomplete.startswith("-") and not ctx.meta["speedprof.rest"]:
+            return super().shell_complete(ctx, incomplete)
+        return [CompletionItem(incomplete, type="file")]
 
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's
         return ["[OPTIONS]", "(SCRIPT | -m MODULE | -- COMMAND)", "[ARGS]..."]
