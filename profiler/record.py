@@ -72,8 +72,9 @@ def frame(kind: bytes, payload: bytes) -> bytes:
 
 def fact_frame(fact: str, content: dict[str, object]) -> bytes:
     """Return a frame of one fact; what JSON cannot say is said by its repr."""
-    text = json.dumps({"fact": fact, **content}, default=repr, separators=(",", ":"))
-    return frame(FACT, text.encode("utf-8", "surrogateescape"))
+    whole = {"fact": fact, **content}
+    text = json.dumps(whole, default=repr, separators=(",", ":"), ensure_ascii=False)
+    return frame(FACT, text.encode("utf-8", "replace"))  # a name may hold bytes that are no UTF-8
 
 
 class Writer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
@@ -30,8 +31,9 @@ def create(parent: Path, name: str, *, now: float | None = None) -> Path:
 
     A parent that did not exist is told to git as not worth keeping.
     """
-    if not parent.is_dir():
-        parent.mkdir(parents=True)
+    new = not parent.is_dir()
+    parent.mkdir(parents=True, exist_ok=True)  # another run may make it in this very moment
+    if new:
         (parent / ".gitignore").write_text("*\n", "utf-8")
     stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
     stem = f"{stamp}-{safe_name(name)}"
@@ -47,10 +49,17 @@ def create(parent: Path, name: str, *, now: float | None = None) -> Path:
 
 def write(path: Path, content: Json | str) -> None:
     """Write a file whole or not at all; raises OSError."""
-    text = content if isinstance(content, str) else json.dumps(content, indent=1) + "\n"
+    text = content
+    if not isinstance(text, str):
+        text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     part = path.with_name(path.name + ".part")
-    part.write_text(text, "utf-8", errors="surrogateescape")
-    part.replace(path)
+    try:
+        part.write_text(text, "utf-8", errors="replace")  # JSON has no word for a stray byte
+        part.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)  # what is half written takes room from what is whole
+        raise
 
 
 def write_start(
@@ -70,6 +79,18 @@ def write_start(
             "host": os.uname().nodename,
             "python": ".".join(map(str, sys.version_info[:3])),
         },
+    )
+
+
+def cannot_write(folder: Path, error: OSError) -> str:
+    """Say why a run folder is not, or not wholly, what it should be."""
+    if not folder.is_dir():
+        return (
+            f"the run folder {folder} was deleted while the script ran; nothing is left to report"
+        )
+    return (
+        f"the record is not whole: cannot write to {folder} ({error.strerror}); "
+        "make room, or name another folder with --out DIR"
     )
 
 

@@ -77,8 +77,8 @@ def write(path: str, header: dict[str, object], tables: Columns) -> None:
     listed = [
         [t, name, len(column)] for t, columns in tables.items() for name, column in columns.items()
     ]
-    text = json.dumps({**header, "format": FORMAT, "columns": listed}, default=repr)
-    encoded = text.encode("utf-8", "surrogateescape")
+    whole = {**header, "format": FORMAT, "columns": listed}
+    encoded = json.dumps(whole, default=repr, ensure_ascii=False).encode("utf-8", "replace")
     with open(path + ".part", "wb") as file:
         file.write(PREFIX.pack(MAGIC, len(encoded)))
         file.write(encoded)
