@@ -17,7 +17,7 @@ help:
 	@echo "make demo      profile examples/imagefolder.py and write a report"
 	@echo "make test      lint, types, fast tests, then whole training scripts"
 	@echo "make check     lint and types alone"
-	@echo "make bench     overhead and truth, into benchmarks/results (close to an hour)"
+	@echo "make bench     overhead and truth, into benchmarks/results (two hours)"
 	@echo "make planted   every planted bottleneck RUNS=5 times, with BUSY=1 on a busy machine"
 	@echo "make clean     remove what these made, the virtual environment included"
 
@@ -48,8 +48,8 @@ test-slow: $(installed)
 	$(bin)/python -m pytest -q -m slow
 
 bench: $(installed)
-	$(bin)/python benchmarks/overhead.py
-	$(bin)/python benchmarks/truth.py
+	$(bin)/python benchmarks/overhead.py --out benchmarks/results
+	$(bin)/python benchmarks/truth.py --out benchmarks/results
 
 planted: $(installed)
 	$(bin)/python tests/planted.py --runs $(RUNS) $(if $(BUSY),--busy)
