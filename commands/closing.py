@@ -66,25 +66,31 @@ def _report(ended: Ended, manner: Manner, said: _Said) -> None:
     if ended.folder is None:
         return
     try:
-        view = view_of(ended.folder)
-        said.view = view
-        write_reports(ended.folder, view)
+        said.view = view = view_of(ended.folder)
     except SpeedprofError as error:
         said.sentence(str(error))
         return
-    except OSError as error:
-        said.sentence(
-            f"the report could not be written ({error.strerror}); "
-            "make room, then `speedprof report`"
-        )
+    written = _written(ended, view)
     if view.run.steps == 0:
         from speedprof.profiler.unmeasured import sentence
 
         said.sentence(sentence(ended.folder, ended.command))
         return
-    said.report(view, ended.folder)
-    if manner.open_page:
+    said.report(view, shown_path(ended.folder / PAGE) if written else None)
+    if manner.open_page and written:
         open_page(ended.folder)
+
+
+def _written(ended: Ended, view: View) -> bool:
+    """Write the reports; note why where that cannot be."""
+    if ended.folder is None:
+        return False
+    try:
+        write_reports(ended.folder, view)
+    except OSError as error:
+        ended.note(run_folder.cannot_write(ended.folder, error))
+        return False
+    return True
 
 
 def view_of(folder: Path) -> View:
@@ -158,12 +164,11 @@ class _Said:
     def sentence(self, text: str) -> None:
         self._sentences.append(text)
 
-    def report(self, view: View, folder: Path) -> None:
+    def report(self, view: View, page: str | None) -> None:
         if self._manner.as_json:
             return
-        page = shown_path(folder / PAGE)
         if self._manner.quiet:
-            self._sentences.insert(0, f"{view.judgement.verdict.sentence} {page}")
+            self._sentences.insert(0, f"{view.judgement.verdict.sentence} {page or ''}".rstrip())
             return
         _write("\n" + text_of(view, stream=2, page=page))
 

@@ -55,6 +55,11 @@ class Ended:
         default_factory=list
     )  # what went wrong on our side, one sentence each
 
+    def note(self, sentence: str) -> None:
+        """Add a sentence that was not said yet."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
     def leave(self) -> NoReturn:
         """End this process as the command ended."""
         end_as(self.exit_status)
@@ -150,17 +155,9 @@ def _write_end(ended: Ended, *, stopped: bool) -> None:
                 "notes": ended.notes,
             },
         )
-    except FileNotFoundError:
-        ended.notes.append(
-            f"the run folder {ended.folder} was deleted while the script ran; "
-            "nothing is left to report"
-        )
-        ended.folder = None
     except OSError as error:
-        ended.notes.append(
-            f"the end of the run was not recorded ({error.strerror}); "
-            "make room or name another folder with --out DIR"
-        )
+        ended.note(run_folder.cannot_write(ended.folder, error))
+        ended.folder = ended.folder if ended.folder.is_dir() else None
 
 
 class _Watch:
@@ -202,8 +199,8 @@ class _Watch:
         if self._live is not None:
             self._live.stop()
         self._sampler.stop()
-        if self._sampler.failed is not None and self._folder.is_dir():
-            notes.append(self._sampler.failed)
+        if self._sampler.failed is not None:
+            notes.append(run_folder.cannot_write(self._folder, self._sampler.failed))
         self._reducer.join()
         self._followers.look()
         return self._followers.stopped()
@@ -225,9 +222,7 @@ class _Watch:
 
 def _import(modules: Sequence[str]) -> None:
     _be_nice()
-    os.environ["OPENBLAS_NUM_THREADS"] = (
-        "1"  # numpy here adds up columns; the cores are the training's
-    )
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"  # numpy here adds up columns, the cores are taken
     with contextlib.suppress(ImportError):  # whoever needs it will say so
         for module in modules:
             importlib.import_module(module)

@@ -119,7 +119,7 @@ class Sampler:
         self, folder: Path, root: int, *, started_at: float, pause_s: float = PAUSE_S
     ) -> None:
         """Watch the process `root` and its descendants; `started_at` is Unix seconds."""
-        self.failed: str | None = None  # why sampling ended early
+        self.failed: OSError | None = None  # why sampling ended early
         self._path = folder / f"machine-{safe_name(os.uname().nodename)}.jsonl"
         self._tree = Tree(root)
         self._started_at = started_at
@@ -141,7 +141,7 @@ class Sampler:
             with self._path.open("wb") as file:
                 self._watch(file, gpus)
         except OSError as error:
-            self.failed = f"the machine was not watched to the end ({error.strerror})"
+            self.failed = error
         finally:
             gpus.close()
 

@@ -134,6 +134,7 @@ def test_training_goes_on_where_the_disk_is_full(full_disk: Path, tmp_path: Path
     name = script(tmp_path, text)
     done = speedprof("run", "--out", str(full_disk), name, cwd=tmp_path)
     assert done.returncode == 6
+    assert done.stderr.count(b"the record is not whole: cannot write to") == 1
     assert b"No space left on device" in done.stderr
     assert b"Traceback" not in done.stderr
 

@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -196,3 +197,20 @@ def test_a_stop_and_a_go_to_us_alone_are_the_scripts(tmp_path: Path) -> None:
         process.send_signal(signal.SIGCONT)
         process.send_signal(signal.SIGUSR1)
         assert process.stdout.readline() == b"SIGUSR1\n"
+
+
+def test_ctrl_c_while_the_report_is_made_ends_us_at_once_as_the_script_ended(
+    tmp_path: Path,
+) -> None:
+    text = (
+        "import os, signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+        "open('pid', 'w').write(str(os.getpid()))\nprint('ready', flush=True)\n"
+        "time.sleep(0.5)\nraise SystemExit(3)"
+    )
+    with started("run", script(tmp_path, text), cwd=tmp_path) as process:
+        pid = int((tmp_path / "pid").read_text())
+        while process.poll() is None:
+            if not alive(pid):
+                process.send_signal(signal.SIGINT)
+            time.sleep(0.002)
+        assert process.returncode == 3

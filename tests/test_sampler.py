@@ -93,7 +93,7 @@ def test_a_folder_that_goes_away_ends_the_sampling_quietly(tmp_path: Path) -> No
     watch.start()
     watch.stop()
     assert watch.failed is not None
-    assert "No such file or directory" in watch.failed
+    assert watch.failed.strerror == "No such file or directory"
 
 
 def test_rates_are_not_measured_where_a_counter_is_not() -> None:
