@@ -60,10 +60,10 @@ class Gpus:
 
     def _visible(self, listed: str | None) -> list[tuple[int, Any]]:
         nvml = self._nvml
-        everything = [
-            (index, nvml.nvmlDeviceGetHandleByIndex(index))
-            for index in range(nvml.nvmlDeviceGetCount())
+        handles = [
+            self._ask(nvml.nvmlDeviceGetHandleByIndex, i) for i in range(nvml.nvmlDeviceGetCount())
         ]
+        everything = [(i, handle) for i, handle in enumerate(handles) if handle is not None]
         if listed is None:
             return everything
         wanted = [name.strip() for name in listed.split(",") if name.strip()]
