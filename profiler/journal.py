@@ -21,7 +21,8 @@ class Journal:
 
     def __init__(self, catch_up: Callable[[], None]) -> None:
         self._catch_up = catch_up
-        self.clear()
+        self.moments: list[tuple[Any, ...]] = []
+        self.room, self.due = 0, 0
 
     def write(self, act: Callable[..., None], at: int, *rest: Any) -> None:
         """Remember to call `act(tracker, at, *rest)`; do so now where the tracker cannot wait."""
@@ -35,7 +36,7 @@ class Journal:
         return moments
 
     def clear(self) -> None:
-        self.moments: list[tuple[Any, ...]] = []
+        self.moments = []
         self.room, self.due = 0, 0
 
     def let_wait(self, steps: int, now: int) -> None:

@@ -54,7 +54,7 @@ def _watch_backward(session: Session) -> None:
 
 def _follow(session: Session) -> bool:
     """Follow the training into this thread, where nobody else has trained so far."""
-    if session.over or session.tracker.steps:
+    if session.over:
         return False
     session.catch_up()
     if session.tracker.steps:

@@ -28,6 +28,7 @@ thread since the
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import struct
@@ -79,10 +80,15 @@ def write(path: str, header: dict[str, object], tables: Columns) -> None:
     ]
     whole = {**header, "format": FORMAT, "columns": listed}
     encoded = json.dumps(whole, default=repr, ensure_ascii=False).encode("utf-8", "replace")
-    with open(path + ".part", "wb") as file:
-        file.write(PREFIX.pack(MAGIC, len(encoded)))
-        file.write(encoded)
-        for columns in tables.values():
-            for column in columns.values():
-                file.write(column.tobytes())
-    os.replace(path + ".part", path)
+    try:
+        with open(path + ".part", "wb") as file:
+            file.write(PREFIX.pack(MAGIC, len(encoded)))
+            file.write(encoded)
+            for columns in tables.values():
+                for column in columns.values():
+                    file.write(column.tobytes())
+        os.replace(path + ".part", path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(path + ".part")  # half a window would only fill a full disk
+        raise
