@@ -162,7 +162,7 @@ def main() -> None:
     rounds = options.rounds or (1 if options.quick else 3)
     results = []
     with tempfile.TemporaryDirectory(prefix="speedprof-truth-") as temporary:
-        folder = options.keep or Path(temporary)
+        folder = (options.keep or Path(temporary)).resolve()
         for stall in (name for name in STALLS if options.only in name):
             results += measure(stall, sizes, rounds, folder)
     wrong = sum(not moved.right for moved in results)

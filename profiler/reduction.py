@@ -63,7 +63,7 @@ def reduce_window(window: Window) -> ReducedWindow:
     start, end = int(explained.boundaries[0]), int(explained.boundaries[-1])
     seen = look(window, start, end, explained.operators)
     cells = cut(explained, seen)
-    evidence, training_samples = tables.evidence(seen, explained)
+    evidence, training_samples = tables.evidence(seen, explained, header.training)
     return reduced.ReducedWindow(
         format=reduced.FORMAT,
         host=header.host,

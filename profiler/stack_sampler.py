@@ -10,10 +10,14 @@ from array import array
 from types import CodeType, FrameType
 
 INTERVAL_S = 0.005
+# Intervals between a half and one and a half of that, spread by the golden ratio's multiples:
+# equal ones would fall into step with a loop of 5 ms and see one place of it alone.
+GOLDEN = 0.6180339887
 # How soon the training thread gives us the interpreter while it runs Python. With Python's own
 # 5 ms, shorter stretches would be over before they are seen, and what comes after them blamed.
 SWITCH_S = 0.0005
 DEPTH = 60  # frames, innermost first
+MOST_TRAINING = 50  # places of backward passes
 CO_GENERATOR, CO_ASYNC_GENERATOR = 0x20, 0x200
 SCHEDSTAT_FIELDS = 3
 
@@ -30,6 +34,7 @@ class StackSampler:
         self._stacks: dict[tuple[Frame, ...], int] = {}
         self._at, self._stack = array("q"), array("q")
         self._cpu, self._queued = array("q"), array("q")
+        self._training: dict[tuple[Frame, ...], None] = {}
         self._own = threading.Thread(target=self._run, name="speedprof-sampler", daemon=True)
 
     def start(self) -> None:
@@ -40,12 +45,23 @@ class StackSampler:
     def stop(self) -> dict[str, array[int]]:
         """Stop, and return the columns of the `sample` table."""
         self._stop.set()
-        self._own.join()
+        if self._own.ident is not None:
+            self._own.join()
         sys.setswitchinterval(self._users_switch_s)
         return {"at": self._at, "stack": self._stack, "cpu": self._cpu, "queued": self._queued}
 
+    def trains(self, frame: FrameType) -> None:
+        """Remember where the training thread, which calls this, runs its backward pass."""
+        if len(self._training) < MOST_TRAINING:
+            self._training[_walk(frame)] = None
+
+    def training(self) -> list[int]:
+        """Return the stacks of backward passes, once the sampling is over."""
+        return [self._stacks.setdefault(s, len(self._stacks)) for s in self._training]
+
     def tables(self) -> tuple[list[list[object]], list[list[int]]]:
-        """Return (frames, stacks) for the window's header."""
+        """Return (frames, stacks) for the window's header, once the sampling is over."""
+        self.training()
         numbers: dict[Frame, int] = {}
         stacks = [
             [numbers.setdefault(frame, len(numbers)) for frame in stack] for stack in self._stacks
@@ -56,7 +72,7 @@ class StackSampler:
         clock = time.pthread_getcpuclockid(self._ident)
         queue = _open_schedstat(self._native)
         cpu, queued = time.clock_gettime_ns(clock), _queued_ns(queue)
-        while not self._stop.wait(INTERVAL_S):
+        while not self._stop.wait(INTERVAL_S * (0.5 + len(self._at) * GOLDEN % 1)):
             frame = sys._current_frames().get(self._ident)
             if frame is None:
                 break  # the thread has ended

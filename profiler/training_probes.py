@@ -33,6 +33,7 @@ def _watch_backward(session: Session) -> None:
 
     compiling, write = torch.compiler.is_compiling, session.journal.write
     leave = session.fence.guard("leave", session.leave_if_due)
+    trains = session.fence.guard("windows", lambda frame: session.windows.trains(frame))
     original = torch.autograd.backward
 
     @functools.wraps(original)
@@ -44,6 +45,8 @@ def _watch_backward(session: Session) -> None:
         if session.leaving:
             leave()
             return original(*arguments, **keywords)
+        if session.windows.is_open:
+            trains(sys._getframe(1))
         try:
             return original(*arguments, **keywords)
         finally:

@@ -12,7 +12,7 @@ the steps' boundaries, one more than steps),
 of the training thread),
 ``names`` (event names), ``types`` (event types), ``probes`` (names of what the probes saw),
 ``stacks`` (lists of frames, innermost first, as indices into ``frames``), ``frames`` ([file,
-line, function, is_generator]),
+line, function, is_generator]), ``training`` (stacks that backward passes began from),
 ``columns`` (list of [table, name, length]).
 
 Tables and their columns:

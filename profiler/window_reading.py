@@ -50,6 +50,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     device: str = "cpu"
     probes: list[str] = []
     stacks: list[list[int]] = []
+    training: list[int] = []
     frames: list[tuple[str, int, str, bool]] = []
 
 

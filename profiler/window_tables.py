@@ -22,6 +22,8 @@ from speedprof.profiler.window_phases import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
     from speedprof.profiler.cells import Cells
@@ -39,14 +41,21 @@ def chains(cells: Cells) -> list[reduced.Chain]:
     ]
 
 
-def evidence(seen: Seen, explained: Explained) -> tuple[list[reduced.Evidence], int]:
-    """Count where training went on inside a possible batch source, and samples of training."""
+def evidence(
+    seen: Seen, explained: Explained, backward: Sequence[int]
+) -> tuple[list[reduced.Evidence], int]:
+    """Count where training went on inside a possible batch source, and samples of training.
+
+    `backward`: stacks of backward passes, known without a sample.
+    """
     loop = explained.loop
     aside = (loop.evaluation | loop.loader | loop.checkpoint).contains(seen.at)
     updating = (loop.backward | loop.optimizer).contains(seen.at)
     inside: Counter[Source] = Counter()
     known: set[Source] = set()
-    training = 0
+    training = len(backward)
+    for number in backward:
+        inside.update(seen.stacks[number].sources)
     for number, is_aside, is_updating in zip(
         seen.stack_at.tolist(), aside.tolist(), updating.tolist(), strict=True
     ):

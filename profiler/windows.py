@@ -8,6 +8,7 @@ import threading
 import time
 from array import array
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
 from speedprof.profiler import facts, other_threads, window_file
@@ -131,6 +132,11 @@ class Windows:
         if self._open is not None and self._open.own_thread():
             self.close()
 
+    def trains(self, frame: FrameType) -> None:
+        """Backward runs here: evidence of which functions hold the training loop."""
+        if self._open is not None:
+            self._open.sampler.trains(frame)
+
     def forget(self) -> None:
         """In a forked child, where no sampler thread runs."""
         self._open, self._closed = None, []
@@ -209,7 +215,7 @@ class _Window:
         self._types: dict[str, int] = {}
         self._device = "cpu"
         self._thread = threading.current_thread()
-        self._sampler = StackSampler(self._thread)
+        self.sampler = StackSampler(self._thread)
         self.thread_end: threading.local | None = None
 
     def own_thread(self) -> bool:
@@ -231,19 +237,19 @@ class _Window:
             self._profile._prepare_trace()
         self._profile._start_trace()
         self._tick()
-        self._sampler.start()
+        self.sampler.start()
         self.began = time.perf_counter_ns()
 
     def abandon(self) -> None:
         """Leave it to the thread that opened it, which alone could end it."""
-        self._sampler.stop()
+        self.sampler.stop()
 
     def end(self) -> None:
         import torch
         from torch.autograd import profiler
 
         self.ended = time.perf_counter_ns()
-        self._samples = self._sampler.stop()
+        self._samples = self.sampler.stop()
         self._tick()
         if self._device == "cuda":
             torch.cuda.synchronize()
@@ -300,7 +306,7 @@ class _Window:
         ]
 
     def header(self) -> dict[str, object]:
-        frames, stacks = self._sampler.tables()
+        frames, stacks = self.sampler.tables()
         self.boundaries.sort()
         return {
             "host": os.uname().nodename,
@@ -316,6 +322,7 @@ class _Window:
             "probes": list(window_file.PROBES),
             "frames": frames,
             "stacks": stacks,
+            "training": self.sampler.training(),
         }
 
     def tables(self) -> window_file.Columns:
