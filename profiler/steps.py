@@ -49,7 +49,7 @@ BY_USER = "what the script marked with speedprof.step()"
 class Source:
     """One pass over one batch source: an iterator of a DataLoader."""
 
-    __slots__ = ("asked", "batches", "dry", "loader", "trained", "unwatched")
+    __slots__ = ("batches", "dry", "heard", "loader", "trained", "unwatched")
 
     def __init__(self, loader: int) -> None:
         self.loader = loader
@@ -57,7 +57,7 @@ class Source:
         self.trained = False  # backward or an update followed one of its batches
         self.unwatched = False  # a batch was taken with gradients off
         self.dry = False
-        self.asked = 0  # when last
+        self.heard = 0  # of when last
 
     @property
     def spent(self) -> bool:
@@ -113,7 +113,7 @@ class Tracker:
 
     def asked(self, now: int, source: Source) -> None:
         """A batch (or an iterator, which will give one) is asked for."""
-        source.asked = now
+        source.heard = now
         if self.explicit:
             return
         if self.start == 0:
@@ -129,6 +129,7 @@ class Tracker:
     ) -> None:
         """A batch arrived after `end - begin`; `watched`: with gradients on."""
         source.batches += 1
+        source.heard = end
         if not watched:
             source.unwatched = True
         row = self.row
@@ -143,7 +144,7 @@ class Tracker:
 
     def ran_dry(self, begin: int, end: int, source: Source) -> None:
         source.dry = True
-        source.asked = end
+        source.heard = end
         if not self._evaluating and (source.trained or not source.batches):
             self.row[WAIT] += end - begin
         if self.log is not None:
@@ -262,7 +263,7 @@ class Tracker:
         if self._stepped and self._mark is not None:
             self._close_at_mark(self._mark[0])
         elif self._pending is not None and self._source is not None and self._source.spent:
-            self._fold(max(self._source.asked, self.start))
+            self._fold(max(self._source.heard, self.start))
         self._settle()
 
     # -- inside
