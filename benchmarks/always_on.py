@@ -1,9 +1,10 @@
-"""What the always-on probes add to a step, within one process: a block with them, a block without, many times.
+"""What the always-on probes add to a step: blocks with them and without, in one process.
 
     python benchmarks/always_on.py --step-ms 10 --workers 0 --pairs 30 --out result.json
 
-Neighbouring blocks share the machine's mood, so their difference is known to a microsecond where whole processes
-would need hours. What it cannot see is what a process costs before its first step and after its last.
+Neighbouring blocks share the machine's mood, so their difference is known to a microsecond where
+whole processes would need hours. What it cannot see is what a process costs before its first step
+and after its last.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import controlled
 import pairs
 import torch
 
-BLOCK_MS = 250.0  # long enough for the probes' rare work (a look every 20 ms), short enough for the machine's mood
+# long enough for the probes' rare work (a look every 20 ms), short enough for the machine's mood
+BLOCK_MS = 250.0
 LEAST_STEPS, MOST_STEPS = 8, 250
 UNCOUNTED = (
     25  # steps until Python's adaptive interpreter has settled after the classes were changed

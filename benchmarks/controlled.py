@@ -1,14 +1,15 @@
-"""A training step as long as we want it: real forward, backward and optimizer, fed by a real DataLoader.
+"""A training step as long as we want it: real forward, backward, optimizer and DataLoader.
 
     python benchmarks/controlled.py --rows 512 --workers 2 --steps 400
 
-The number of operators is the same for every length: a batch of eight samples of `rows` vectors each goes
-through a two-layer perceptron.
+The number of operators is the same for every length: a batch of eight samples of `rows` vectors
+each goes through a two-layer perceptron.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 import time
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ def train(training: Training) -> list[int]:
 
 def durations(ends: list[int]) -> list[int]:
     """Return how long each step but the first took, ns."""
-    return [after - before for before, after in zip(ends, ends[1:], strict=False)]
+    return [after - before for before, after in itertools.pairwise(ends)]
 
 
 def calibrate(target_ms: float) -> int:

@@ -1,10 +1,12 @@
 """What speedprof costs a training, and what its nearest peer does.
 
-    python benchmarks/overhead.py --out benchmarks/results          # an hour and a quarter on two cores
-    python benchmarks/overhead.py --out /tmp/results --quick        # five minutes, wide intervals
+    python benchmarks/overhead.py --out benchmarks/results          # an hour and a quarter on two
+    cores python benchmarks/overhead.py --out /tmp/results --quick        # five minutes, wide
+    intervals
 
-Three parts, each a file in `--out`: `always_on` (the probes within one process, see always_on.py), `processes` (whole
-commands, bare and under each tool: step time, start, end, memory, windows), `record` (a million steps, simulated).
+Three parts, each a file in `--out`: `always_on` (the probes within one process, see
+always_on.py), `processes` (whole commands, bare and under each tool: step time, start, end,
+memory, windows), `record` (a million steps, simulated).
 """
 
 from __future__ import annotations
@@ -105,7 +107,10 @@ def always_on(plan: Plan) -> list[dict[str, Any]]:
 
 
 def toggled(plan: Plan, folder: Path) -> list[dict[str, Any]]:
-    """Measure the always-on probes within one run of each example: installed and removed every few steps."""
+    """Measure the always-on probes within one run of each example.
+
+    Installed and removed every few steps.
+    """
     results = []
     for script in example_cases(plan, folder / "images", longer=4):
         if plan.only and plan.only not in script.name:

@@ -1,9 +1,12 @@
-"""Interleaved pairs on a machine that others use, too: who goes first, what the middle is, how sure we are."""
+"""Interleaved pairs on a machine that others use, too.
+
+Who goes first, what the middle is, how sure we are.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import datetime as dt
 import json
 import os
 import platform
@@ -19,7 +22,7 @@ SEED = 1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A median over rounds with its 95 % bootstrap interval (percentile method, Efron and Tibshirani 1993)."""
+    """A median over rounds with its 95 % percentile bootstrap (Efron and Tibshirani 1993)."""
 
     median: float
     low: float
@@ -58,7 +61,7 @@ def machine() -> dict[str, Any]:
     import torch
 
     return {
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "date": dt.datetime.now(dt.timezone.utc).isoformat(timespec="seconds"),
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),

@@ -1,4 +1,7 @@
-"""How large the record of a very long training is: a million steps played to the tracker, written as they are."""
+"""How large the record of a very long training is.
+
+A million steps played to the tracker, written as they are.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,10 @@ STEP_NS = 3_000_000
 
 
 def simulate(steps: int) -> dict[str, Any]:
-    """Play so many steps, each with a batch, a backward pass and an update; return the files' bytes."""
+    """Play so many steps, each with a batch, a backward pass and an update.
+
+    Return the files' bytes.
+    """
     from speedprof.profiler.session import Options, Session
     from speedprof.profiler.steps import Source
 

@@ -1,7 +1,8 @@
-"""How one training script is started bare, under speedprof and under the peer, and what is read off afterwards."""
+"""How a script is started bare, under speedprof and under the peer, and what is read off."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import statistics
@@ -55,14 +56,20 @@ def start(script: Script, tool: str, folder: Path, *, peer: Path | None = None) 
 
 
 def toggle(script: Script, folder: Path, *, every: int) -> tuple[list[int], list[bool]]:
-    """Run the script once, probes on and off in turn; return (ends of steps, whether they were on)."""
+    """Run the script once, probes on and off in turn.
+
+    Return (ends of steps, whether they were on).
+    """
     run(_command(script, "bare", folder, ["--toggle", str(every)], None), folder)
     times = json.loads((folder / TIMES).read_text())
     return times["ends"], times["on"]
 
 
 def run(command: list[str], folder: Path) -> tuple[int, int]:
-    """Run a command to its end; return when it began and ended; raises CommandError where it does not end well."""
+    """Run a command to its end; return when it began and ended.
+
+    Raises CommandError where it does not end well.
+    """
     folder.mkdir(parents=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (folder / "output.txt").open("wb") as output:
@@ -115,7 +122,7 @@ def _command(
 
 def _measured(times: dict[str, list[int]], began: int, ended: int, folder: Path) -> Measured:
     ends = times["ends"]
-    spans = list(zip(ends, ends[1:], strict=False))
+    spans = list(itertools.pairwise(ends))
     steady = spans[max(LEAST_WARMUP, int(len(spans) * WARMUP_SHARE)) :]
     records = [path for path in folder.glob("**/rank-*.rec") if _is_first_rank(path)]
     windows = touched(records[0]) if records else []
@@ -176,7 +183,7 @@ def _cost(spans: list[tuple[int, int]], window: tuple[int, int], plain: float) -
 
 
 def prepare_peer(folder: Path) -> Path | None:
-    """Return the peer's command from an environment of its own that shares our heavy packages; None without one."""
+    """Return the peer's command, from an environment that shares our heavy packages, or None."""
     command = folder / "bin" / "traceml"
     if command.exists():
         return command

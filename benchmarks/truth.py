@@ -3,9 +3,10 @@
     python benchmarks/truth.py --out benchmarks/results          # forty minutes on two cores
     python benchmarks/truth.py --out /tmp/results --quick
 
-A pair is the same script under `speedprof run`, bare and with a stall of 1, 5, 20 or 100 ms a step. The script
-times the stall itself, on the steps that no window touched (see stalls.py); the report of the stalled run, less the
-other's, must show as much in the stall's own phase, and nothing in the others.
+A pair is the same script under `speedprof run`, bare and with a stall of 1, 5, 20 or 100 ms a
+step. The script times the stall itself, on the steps that no window touched (see stalls.py); the
+report of the stalled run, less the other's, must show as much in the stall's own phase, and
+nothing in the others.
 """
 
 from __future__ import annotations

@@ -2,9 +2,11 @@
 
     python benchmarks/watched.py --times times.json examples/charlm.py --steps 100
 
-The same watch is laid around every tool, so it is in both halves of every pair. With `--peer` the loop around
-`optimizer.step()` is marked for traceml-ai as its manual asks; with `--toggle N` speedprof's always-on probes are
-installed and removed every N steps, so that both halves of a pair run in one process.
+The same watch is laid around every tool, so it is in both halves of every pair. With `--peer` the
+loop around
+`optimizer.step()` is marked for traceml-ai as its manual asks; with `--toggle N` speedprof's
+always-on probes are installed and removed every N steps, so that both halves of a pair run in one
+process.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from typing import Any
 
 
 class Watch:
-    """Remembers the end of each step, and writes all of them when the process ends, after everybody else."""
+    """Remembers the end of each step, and writes them last of all when the process ends."""
 
     def __init__(self, path: Path) -> None:
         rank = os.environ.get("RANK", "0")
@@ -93,7 +95,7 @@ class Toggle:
 
 
 def marked(source: str, path: str) -> Any:
-    """Compile a script whose training loop's body is wrapped in traceml-ai's `trace_step(model)`."""
+    """Compile a script with its training loop's body in traceml-ai's `trace_step(model)`."""
     tree = ast.parse(source, path)
     loop = _innermost_loop_that_steps(tree)
     block = ast.parse("with traceml_ai.trace_step(model): pass").body[0]
@@ -142,7 +144,7 @@ def main() -> None:
     sys.path[0] = str(Path(options.script).parent)
     module = sys.modules["__main__"]
     vars(module)["__file__"] = options.script
-    exec(code, vars(module))  # noqa: S102 - the script is the user's own
+    exec(code, vars(module))  # the script is the user's own
 
 
 if __name__ == "__main__":
