@@ -31,28 +31,30 @@ SIDE = 128  # of the matrices multiplied to be busy, 0.05 ms each
 
 
 class Clock:
-    """Times what the training thread spends in the stalled place, a number a step."""
+    """Times what the training thread spends in the stalled places, by phase, a number a step."""
 
     def __init__(self) -> None:
-        self.spent_ms: list[float] = []
+        self.steps: list[dict[str, float]] = []  # ms
         self.ends: list[int] = []
-        self._sum = self._depth = 0
+        self._sums: dict[str, float] = {}
+        self._depth = 0
 
     @contextlib.contextmanager
-    def watching(self) -> Iterator[None]:
+    def watching(self, phase: str) -> Iterator[None]:
         begin = time.perf_counter_ns()
         self._depth += 1
         try:
             yield
         finally:
             self._depth -= 1
-            if not self._depth:
-                self._sum += time.perf_counter_ns() - begin
+            if not self._depth:  # an evaluation is one, whatever it computes
+                spent = (time.perf_counter_ns() - begin) / 1e6
+                self._sums[phase] = self._sums.get(phase, 0.0) + spent
 
     def step(self) -> None:
-        self.spent_ms.append(self._sum / 1e6)
+        self.steps.append(self._sums)
         self.ends.append(time.perf_counter_ns())
-        self._sum = 0
+        self._sums = {}
 
 
 CLOCK = Clock()
@@ -71,7 +73,7 @@ def spin(ms: float) -> None:
 @torch.library.custom_op("stalls::burn", mutates_args=())
 def burn(values: Tensor, ms: float) -> Tensor:
     """Return a copy after `ms` of arithmetic: one operator that is busy for as long."""
-    with CLOCK.watching():
+    with CLOCK.watching("compute"):
         until, factor = time.perf_counter_ns() + int(ms * 1e6), torch.ones(SIDE, SIDE)
         while time.perf_counter_ns() < until:
             torch.mm(factor, factor)
@@ -137,7 +139,7 @@ class Training:
     def run(self) -> None:
         batches, watched = self.batches(), self.stall.startswith(("loader", "generator"))
         while True:
-            with CLOCK.watching() if watched else contextlib.nullcontext():
+            with CLOCK.watching("data_loading") if watched else contextlib.nullcontext():
                 batch = next(batches, None)
             if batch is None:
                 return
@@ -155,18 +157,19 @@ class Training:
         if self.stall.startswith("communication"):
             self.exchange()
         if self.stall in ("host-sleep", "host-busy") and self.ms:
-            with CLOCK.watching():
+            with CLOCK.watching("host"):
                 (sleep if self.stall == "host-sleep" else spin)(self.ms)
         self.optimizer.step()
         if self.stall.startswith("outside"):
-            with CLOCK.watching():
+            with CLOCK.watching("outside"):
                 self.between_steps(values)
 
     def exchange(self) -> None:
         """Sum over ranks, as DistributedDataParallel would."""
         if self.stall == "communication-straggler" and dist.get_rank() == 1:
-            sleep(self.ms)
-        with CLOCK.watching():
+            with CLOCK.watching("host"):
+                sleep(self.ms)
+        with CLOCK.watching("communication"):
             dist.all_reduce(self.gradients)
             if self.stall == "communication-transfer":
                 dist.all_reduce(self.payload)
@@ -214,7 +217,7 @@ def main() -> None:
         dist.init_process_group("gloo")
     Training(options.stall, options.ms, options.steps).run()
     rank = dist.get_rank() if ranks > 1 else 0
-    truth = {"ends": CLOCK.ends, "spent_ms": CLOCK.spent_ms}
+    truth = {"ends": CLOCK.ends, "steps": CLOCK.steps}
     options.truth.with_suffix(f".{rank}.json").write_text(json.dumps(truth), encoding="utf-8")
     if ranks > 1:
         dist.barrier()
