@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import functools
 import gc
+import itertools
+import operator
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterator
 from threading import get_ident
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -40,6 +43,9 @@ COLLECTIVES = (
     "scatter",
     "send",
 )
+
+MOST_COLLECTIONS = 1000  # that may wait to be told
+NOTES = 4  # of each: two as it begins, two as it ends
 
 
 def install(session: Session, waiting: Waiting) -> None:
@@ -98,30 +104,46 @@ def time_calls(
             session.patches.replace(owner, name, timed(getattr(owner, name)), reason=reason)
 
 
-class _Callback:
-    """A garbage-collector callback with a handle."""
+class _Collections:
+    """Notes when the garbage collector begins and ends, without a line of Python run inside it.
 
-    def __init__(self, session: Session) -> None:
-        self._begin = 0
-        self._session = session
+    Python runs a signal's handler at the next line of Python (or where C code asks for it), and
+    what is raised inside a callback of the collector is lost: a Ctrl-C during a collection would
+    be. So the callback is made of C functions that ask nobody: `max` calls its key for each of
+    the collector's two arguments, which takes the next item of an iterator, which notes the time.
+    """
 
-    def __call__(self, phase: str, _found: dict[str, int]) -> None:
-        if get_ident() != self._session.thread:
-            return
-        if phase == "start":
-            self._begin = now()
-        elif self._begin:
-            self._session.journal.write(Tracker.spent, self._begin, now(), GARBAGE)
+    def __init__(self) -> None:
+        self._seen: deque[tuple[int, int]] = deque(maxlen=NOTES * MOST_COLLECTIONS)
+        times = zip(iter(now, None), iter(get_ident, None), strict=False)
+        noting = map(operator.is_, map(self._seen.append, times), itertools.repeat(None))
+        self._callback = functools.partial(max, key=functools.partial(next, noting))
+        gc.callbacks.append(self._callback)
+
+    def __len__(self) -> int:
+        return len(self._seen) // NOTES
+
+    def take(self, thread: int | None) -> Iterator[tuple[int, int]]:
+        """Yield beginnings and ends of collections on one thread since the last time."""
+        while self:
+            (begin, where), _, _, (end, _) = (self._seen.popleft() for _ in range(NOTES))
+            if where == thread:
+                yield begin, end
 
     def remove(self) -> None:
-        if self in gc.callbacks:
-            gc.callbacks.remove(self)
+        if self._callback in gc.callbacks:
+            gc.callbacks.remove(self._callback)
 
 
 def _watch_garbage(session: Session) -> None:
-    callback = _Callback(session)
-    gc.callbacks.append(callback)
-    session.patches.hook(callback, "gc.callbacks", reason="time the garbage collector")
+    collections = _Collections()
+
+    def tell() -> None:
+        for begin, end in collections.take(session.thread):
+            session.journal.moments.append((Tracker.spent, begin, end, GARBAGE))
+
+    session.journal.also(collections, tell)
+    session.patches.hook(collections, "gc.callbacks", reason="time the garbage collector")
 
 
 def _make_way_for_profilers(session: Session) -> None:

@@ -95,6 +95,8 @@ class _LoaderWatch:
             entry = self._begin(loader)
             self._session.stop_if_due()
             try:
+                if entry is not None:
+                    os.environ[LOADER_VARIABLE] = str(entry[1].number)
                 iterator = original(loader)
             finally:
                 os.environ.pop(LOADER_VARIABLE, None)
@@ -147,7 +149,6 @@ class _LoaderWatch:
             use.trained = True
         use.iterations += 1
         source = use.sources = Source(use.number)
-        os.environ[LOADER_VARIABLE] = str(use.number)
         moment = now()
         session.clock.mark(moment)
         session.journal.write(Tracker.asked, moment, source)

@@ -45,9 +45,9 @@ class StackSampler:
     def stop(self) -> dict[str, array[int]]:
         """Stop, and return the columns of the `sample` table."""
         self._stop.set()
-        if self._own.ident is not None:
+        if self._own.ident is not None:  # it was started
             self._own.join()
-        sys.setswitchinterval(self._users_switch_s)
+            sys.setswitchinterval(self._users_switch_s)
         return {"at": self._at, "stack": self._stack, "cpu": self._cpu, "queued": self._queued}
 
     def trains(self, frame: FrameType) -> None:

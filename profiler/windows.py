@@ -7,7 +7,8 @@ import os
 import threading
 import time
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
@@ -86,20 +87,19 @@ class Windows:
 
         Its file is written once its last step is known.
         """
-        window, self._open = self._open, None
+        window = self._open
         if window is None:
             return
         self._tracker.log, self._tracker.flags = None, 0
         if not window.own_thread():
+            self._open = None
             window.abandon()
             self.stop()
             self._recorder.fact("no_window", {"why": "the traced thread could not be reached"})
             return
-        self.busy = True
-        try:
+        with self._torch_busy(window):
             window.end()
-        finally:
-            self.busy = False
+        self._open = None
         self._closed.append(window)
         if window.events > MANY_EVENTS:
             self._steps = 1
@@ -158,22 +158,30 @@ class Windows:
         if getattr(profiler, "_is_profiler_enabled", False):
             self.give_way()
             return
-        self.busy = True
-        try:
-            self._open = _Window(self.count, first_step, boundaries)
-            self._open.begin()
-        except BaseException:
-            self._open = None
-            self.stop()
-            raise
-        finally:
-            self.busy = False
+        window = _Window(self.count, first_step, boundaries)
+        with self._torch_busy(window):
+            window.begin()
+            self._open = window
         self.count += 1
         if threading.current_thread() is not threading.main_thread():
             last = self.guard("windows", functools.partial(self._thread_ends, self._open))
             self._open.thread_end = other_threads.at_thread_end(last)
         self._tracker.log = self._open.log
         self._tracker.flags = TRACED
+
+    @contextmanager
+    def _torch_busy(self, window: _Window) -> Iterator[None]:
+        """Call torch's profiler; leave none running where we or a signal's handler raise."""
+        self.busy = True
+        try:
+            yield
+        except BaseException:
+            self._open = None
+            self.stop()
+            window.quit()
+            raise
+        finally:
+            self.busy = False
 
     def _write(self, window: _Window) -> None:
         if not window.boundaries:
@@ -214,6 +222,7 @@ class _Window:
         self._names: dict[str, int] = {}
         self._types: dict[str, int] = {}
         self._device = "cpu"
+        self._profile: Any = None
         self._thread = threading.current_thread()
         self.sampler = StackSampler(self._thread)
         self.thread_end: threading.local | None = None
@@ -230,7 +239,7 @@ class _Window:
 
         cuda = torch.cuda.is_initialized()
         self._device = "cuda" if cuda else "cpu"
-        self._profile: Any = profiler.profile(use_kineto=True, use_device="cuda" if cuda else None)
+        self._profile = profiler.profile(use_kineto=True, use_device="cuda" if cuda else None)
         if cuda:
             torch.cuda.synchronize()  # kernels under way would have no beginning: seen as idle
         with other_threads.without_complaint():
@@ -243,6 +252,17 @@ class _Window:
     def abandon(self) -> None:
         """Leave it to the thread that opened it, which alone could end it."""
         self.sampler.stop()
+
+    def quit(self) -> None:
+        """Stop all of it, in whatever state it is."""
+        import torch
+        from torch.autograd import profiler
+
+        self.sampler.stop()
+        if torch.autograd._profiler_enabled():
+            torch.autograd._disable_profiler()
+        getattr(profiler, "_run_on_profiler_stop", lambda: None)()
+        self._profile = None
 
     def end(self) -> None:
         import torch

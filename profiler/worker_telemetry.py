@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from threading import get_native_id
 from typing import Any
 
 EVERY_NS = 20_000_000  # a look costs about 30 us, so at most 0.15 %
@@ -25,6 +26,7 @@ class WorkerTelemetry:
         self._path = os.path.join(folder, f"worker-{os.uname().nodename}-{os.getpid()}.jsonl")
         self._descriptor = -1
         self._schedstat = self._io = -1
+        self._thread = 0  # native id of the thread that these two are about
         self.due = 0  # perf_counter ns of the next look
         self._flushed = 0
         self._interval, self._lines = FLUSH_NS, 0
@@ -128,14 +130,22 @@ class WorkerTelemetry:
 
     def _reading(self) -> tuple[int, ...]:
         """Return wall, CPU, queued (ns), bytes read, bytes from the device, of this thread."""
-        if self._schedstat < 0:
-            self._schedstat, self._io = _opened("schedstat"), _opened("io")
+        if get_native_id() != self._thread:
+            self._look_at_this_thread()
         queued = int(os.pread(self._schedstat, 128, 0).split()[1]) if self._schedstat >= 0 else 0
         read = disk = 0
         if self._io >= 0:
             fields = os.pread(self._io, 512, 0).split()
             read, disk = int(fields[1]), int(fields[9])
         return time.perf_counter_ns(), time.thread_time_ns(), queued, read, disk
+
+    def _look_at_this_thread(self) -> None:
+        """Open what the kernel counts of this thread: another one made the batches until now."""
+        for descriptor in (self._schedstat, self._io):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._schedstat, self._io = _opened("schedstat"), _opened("io")
+        self._thread = get_native_id()
 
 
 def _opened(name: str) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,17 @@ def facts(folder: Path, kind: str) -> list[dict[str, Any]]:
             if fact.get("fact") == kind:
                 found.append(fact)
     return found
+
+
+def rows(folder: Path) -> list[list[int]]:
+    """Return the rows of the folder's only record, in order."""
+    (path,) = folder.glob("rank-*.rec")
+    values: list[int] = []
+    for mark, payload, _ in record.frames(path.read_bytes()):
+        if mark == record.STEPS:
+            values.extend(array("q", payload))
+    width = len(record.STEP_COLUMNS)
+    return [values[start : start + width] for start in range(0, len(values), width)]
 
 
 def digest(model: Any) -> str:

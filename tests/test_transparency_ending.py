@@ -105,14 +105,15 @@ def _wait_readable(descriptor: int) -> bool:
 
 
 def ended_by(
-    tmp_path: Path, number: signal.Signals, manner: str, *, group: bool, measured: bool
-) -> Outcome:
-    running, pid = started(tmp_path, manner, measured=measured)
-    if group:
-        os.killpg(running.process.pid, number)
-    else:
-        os.kill(running.process.pid if measured else pid, number)
-    return running.outcome()
+    tmp_path: Path, number: signal.Signals, manner: str, *, group: bool
+) -> tuple[Outcome, Outcome]:
+    """Send a signal to a bare and to a measured training, which run at the same time."""
+    both_running = [started(tmp_path, manner, measured=measured) for measured in (False, True)]
+    for running, _ in both_running:
+        send = os.killpg if group else os.kill
+        send(running.process.pid, number)
+    bare, measured = (running.outcome() for running, _ in both_running)
+    return bare, measured
 
 
 @pytest.mark.parametrize(
@@ -128,8 +129,7 @@ def ended_by(
 def test_a_signal_to_the_launcher_ends_the_training_as_if_it_were_the_script(
     tmp_path: Path, number: signal.Signals, manner: str, group: bool
 ) -> None:
-    bare = ended_by(tmp_path, number, manner, group=group, measured=False)
-    measured = ended_by(tmp_path, number, manner, group=group, measured=True)
+    bare, measured = ended_by(tmp_path, number, manner, group=group)
     assert measured.status == bare.status
     assert measured.stdout == bare.stdout
     assert _last_line(measured.their_stderr) == _last_line(bare.stderr)

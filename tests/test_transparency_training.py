@@ -59,6 +59,10 @@ def test_odd_habits_do_no_harm(tmp_path: Path) -> None:
     assert [fact["text"] for fact in facts(measured.folder, "note")] == []
 
 
+def test_ctrl_c_during_a_garbage_collection_is_not_lost(tmp_path: Path) -> None:
+    compared(tmp_path, "collects.py")
+
+
 @needs_gloo
 def test_ranks_of_torchrun_train_alike_and_have_a_record_each(tmp_path: Path) -> None:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
