@@ -34,7 +34,7 @@ def test_a_steady_run_is_traced_no_longer_than_it_takes(tmp_path: Path) -> None:
     (tmp_path / "steady.py").write_text(STEADY)
     command = [sys.executable, "-m", "speedprof", "run", "--name", "steady", "steady.py"]
     subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, timeout=120)
-    (folder,) = (tmp_path / "speedprof-runs").iterdir()
+    (folder,) = (tmp_path / "speedprof-runs").glob("*-steady")
     report = json.loads((folder / "report.json").read_text())
     widths = [phase["high"] - phase["low"] for phase in report["phases"].values()]
     if (folder / NAME).exists():

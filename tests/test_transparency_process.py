@@ -77,9 +77,12 @@ def _allow_our_files(bare: dict[str, Any], measured: dict[str, Any]) -> None:
 
 
 def _allow_kinetos_thread(bare: dict[str, Any], measured: dict[str, Any]) -> None:
-    """Allow the thread that torch starts with a process's first profile and never ends."""
+    """Allow the thread that torch starts with a process's first profile and never ends.
+
+    One less, too: a thread of the bare process may be on its way out.
+    """
     extra = measured.pop("native threads") - bare.pop("native threads")
-    assert 0 <= extra <= 1
+    assert abs(extra) <= 1
 
 
 @pytest.mark.parametrize("moment", ["first", "after import", "last"])

@@ -10,7 +10,7 @@ def main() -> None:
     dataset = TensorDataset(torch.randn(512 * 20, 1024))
     loader = DataLoader(dataset, batch_size=None, sampler=torch.arange(20 * 512).view(20, 512))
     model = nn.Sequential(
-        nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 1024), nn.ReLU(), nn.Linear(1024, 1)
+        nn.Linear(1024, 2048), nn.ReLU(), nn.Linear(2048, 2048), nn.ReLU(), nn.Linear(2048, 1)
     )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     for _epoch in range(4):
