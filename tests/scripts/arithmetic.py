@@ -13,7 +13,7 @@ def main() -> None:
         nn.Linear(1024, 2048), nn.ReLU(), nn.Linear(2048, 2048), nn.ReLU(), nn.Linear(2048, 1)
     )
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
-    for _epoch in range(4):
+    for _epoch in range(3):
         for (batch,) in loader:
             loss = model(batch).square().mean()
             optimizer.zero_grad()
