@@ -15,6 +15,7 @@ import json
 import statistics
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import controlled
 import pairs
@@ -23,9 +24,7 @@ import torch
 # long enough for the probes' rare work (a look every 20 ms), short enough for the machine's mood
 BLOCK_MS = 250.0
 LEAST_STEPS, MOST_STEPS = 8, 250
-UNCOUNTED = (
-    25  # steps until Python's adaptive interpreter has settled after the classes were changed
-)
+UNCOUNTED = 25  # steps until Python's adaptive interpreter has settled after classes were changed
 TRIMMED = 0.02  # of a block's slowest steps: other processes' time slices
 
 
@@ -35,12 +34,15 @@ class Block:
 
     median: float
     mean: float  # without the slowest steps
+    cpu: float  # median of the training thread's CPU time, which other processes hardly touch
 
 
 def block(training: controlled.Training, uncounted: int) -> Block:
-    spans = sorted(controlled.durations(controlled.train(training))[uncounted:])
+    ends, cpu = controlled.train(training)
+    spans = sorted(controlled.durations(ends)[uncounted:])
     kept = spans[: max(1, round(len(spans) * (1 - TRIMMED)))]
-    return Block(statistics.median(spans) / 1e3, statistics.fmean(kept) / 1e3)
+    busy = statistics.median(controlled.durations(cpu)[uncounted:])
+    return Block(statistics.median(spans) / 1e3, statistics.fmean(kept) / 1e3, busy / 1e3)
 
 
 def with_probes(training: controlled.Training, uncounted: int, folder: str) -> Block:
@@ -54,13 +56,14 @@ def with_probes(training: controlled.Training, uncounted: int, folder: str) -> B
         session.end()
 
 
-def measure(step_ms: float, *, workers: int, count: int) -> dict[str, object]:
+def measure(step_ms: float, *, workers: int, count: int, device: str = "cpu") -> dict[str, Any]:
     """Return what `count` pairs of blocks say of one kind of step."""
     torch.set_num_threads(1)
     counted = round(min(MOST_STEPS, max(LEAST_STEPS, BLOCK_MS / step_ms)))
     uncounted = min(UNCOUNTED, counted // 2)
-    rows = controlled.calibrate(step_ms)
-    training = controlled.build(rows, steps=1 + uncounted + counted, workers=workers)
+    rows = controlled.calibrate(step_ms, device)
+    steps = 1 + uncounted + counted
+    training = controlled.build(rows, steps=steps, workers=workers, device=device)
     bare, probed = [], []
     with tempfile.TemporaryDirectory() as folder:
         block(training, uncounted), with_probes(training, uncounted, folder)
@@ -77,6 +80,7 @@ def measure(step_ms: float, *, workers: int, count: int) -> dict[str, object]:
         "steps_per_block": counted,
         "bare_us": statistics.median(b.median for b in bare),
         "added_us": pairs.estimate([p.median - b.median for b, p in both]),
+        "added_cpu_us": pairs.estimate([p.cpu - b.cpu for b, p in both]),
         "added_to_mean_us": pairs.estimate([p.mean - b.mean for b, p in both]),
         "ratio": pairs.estimate([p.median / b.median for b, p in both]),
         "ratio_of_means": pairs.estimate([p.mean / b.mean for b, p in both]),

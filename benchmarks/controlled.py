@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 WIDTH, BATCH = 128, 8
-FIRST_GUESS = 256  # rows
+FIRST_GUESS, MOST_ROWS = 256, 1 << 18
 CALIBRATIONS, CALIBRATION_STEPS = 4, 12
 
 
@@ -43,26 +43,36 @@ class Training:
     loader: DataLoader[tuple[Tensor, int]]
     model: nn.Module
     optimizer: torch.optim.Optimizer
+    device: torch.device
 
 
-def build(rows: int, *, steps: int, workers: int = 0) -> Training:
+def build(rows: int, *, steps: int, workers: int = 0, device: str = "cpu") -> Training:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 10))
+    model = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 10)).to(device)
     loader = DataLoader(Vectors(rows, steps * BATCH), batch_size=BATCH, num_workers=workers)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
-    return Training(loader=loader, model=model, optimizer=optimizer)
+    return Training(loader=loader, model=model, optimizer=optimizer, device=torch.device(device))
 
 
-def train(training: Training) -> list[int]:
-    """Train on one pass over the loader; return when each step ended (perf_counter ns)."""
-    ends, clock = [], time.perf_counter_ns
-    model, optimizer = training.model, training.optimizer
-    for vectors, labels in training.loader:
+def train(training: Training) -> tuple[list[int], list[int]]:
+    """Train on one pass over the loader; return the wall and CPU clock at each step's end, ns.
+
+    On a GPU the host waits for it at the end of each step.
+    """
+    ends: list[int] = []
+    cpu: list[int] = []
+    clock, cpu_clock = time.perf_counter_ns, time.thread_time_ns
+    model, optimizer, device = training.model, training.optimizer, training.device
+    for batch in training.loader:
+        vectors, labels = (part.to(device) for part in batch) if device.type == "cuda" else batch
         optimizer.zero_grad()
         nn.functional.cross_entropy(model(vectors).mean(1), labels).backward()
         optimizer.step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
         ends.append(clock())
-    return ends
+        cpu.append(cpu_clock())
+    return ends, cpu
 
 
 def durations(ends: list[int]) -> list[int]:
@@ -70,16 +80,16 @@ def durations(ends: list[int]) -> list[int]:
     return [after - before for before, after in itertools.pairwise(ends)]
 
 
-def calibrate(target_ms: float) -> int:
+def calibrate(target_ms: float, device: str = "cpu") -> int:
     """Return the rows whose step, without workers, comes close to `target_ms` on this machine."""
     rows = FIRST_GUESS
     for _ in range(CALIBRATIONS):
-        rows = max(1, round(rows * target_ms / _step_ms(rows)))
+        rows = min(MOST_ROWS, max(1, round(rows * target_ms / _step_ms(rows, device))))
     return rows
 
 
-def _step_ms(rows: int) -> float:
-    ends = train(build(rows, steps=CALIBRATION_STEPS))
+def _step_ms(rows: int, device: str) -> float:
+    ends, _ = train(build(rows, steps=CALIBRATION_STEPS, device=device))
     return statistics.median(durations(ends)) / 1e6
 
 

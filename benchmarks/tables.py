@@ -26,6 +26,8 @@ def always_on(result: dict[str, Any]) -> str:
         f"ratio {ratio}; "
         f"{STEP_US:.0f} us {_met(added.median, STEP_US)}"
     )
+    if "added_cpu_us" in result:
+        line += f"; CPU time adds {_read(result['added_cpu_us'])} us"
     if result["step_ms"] >= 10:
         line += f"; 1 % {_met(ratio.median - 1, STEP_SHARE_10_MS)}"
     return line

@@ -12,6 +12,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import records
+
 HERE = Path(__file__).parent
 PEER = "traceml-ai==0.5.0"
 WARMUP_SHARE, LEAST_WARMUP = 0.1, 12  # of the steps; speedprof's own warm-up is 10 steps
@@ -65,17 +67,18 @@ def toggle(script: Script, folder: Path, *, every: int) -> tuple[list[int], list
     return times["ends"], times["on"]
 
 
-def run(command: list[str], folder: Path) -> tuple[int, int]:
+def run(command: list[str], folder: Path, *, timeout_s: float = TIMEOUT_S) -> tuple[int, int]:
     """Run a command to its end; return when it began and ended.
 
-    Raises CommandError where it does not end well.
+    Raises CommandError where it does not end well, subprocess.TimeoutExpired where it takes too
+    long.
     """
     folder.mkdir(parents=True)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (folder / "output.txt").open("wb") as output:
         began = time.perf_counter_ns()
         done = subprocess.run(
-            command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, timeout=TIMEOUT_S,
+            command, stdout=output, stderr=output, stdin=subprocess.DEVNULL, timeout=timeout_s,
             cwd=folder, env=environment, check=False,
         )  # fmt: skip
         ended = time.perf_counter_ns()
@@ -124,9 +127,13 @@ def _measured(times: dict[str, list[int]], began: int, ended: int, folder: Path)
     ends = times["ends"]
     spans = list(itertools.pairwise(ends))
     steady = spans[max(LEAST_WARMUP, int(len(spans) * WARMUP_SHARE)) :]
-    records = [path for path in folder.glob("**/rank-*.rec") if _is_first_rank(path)]
-    windows = touched(records[0]) if records else []
-    plain = [b - a for a, b in steady if not any(a < end and b > start for start, end in windows)]
+    found = records.of_first_rank(folder)
+    windows = records.stretches(records.rows(found)) if found else []
+    plain = [
+        step[1] - step[0]
+        for step in steady
+        if not any(records.inside(step, window) for window in windows)
+    ]
     if not plain:
         raise CommandError(f"{len(ends)} steps are too few to leave any after warm-up and windows")
     middle = statistics.median(plain)
@@ -137,49 +144,8 @@ def _measured(times: dict[str, list[int]], began: int, ended: int, folder: Path)
         mean_us=statistics.fmean(plain) / 1e3,
         steps=len(ends),
         peak_kib=times["peak_kib"],  # type: ignore[arg-type]
-        windows_ms=tuple(_cost(spans, window, middle) for window in windows),
+        windows_ms=tuple(records.cost_ms(spans, window, middle) for window in windows),
     )
-
-
-def touched(record_file: Path) -> list[tuple[int, int]]:
-    """Return the stretches of steps that a window traced or disturbed (perf_counter ns)."""
-    from speedprof.profiler import record
-
-    start, wall, flags = (record.COLUMN[name] for name in ("start", "wall", "flags"))
-    stretches: list[tuple[int, int]] = []
-    for row in _rows(record_file):
-        if not row[flags] & (record.TRACED | record.DISTURBED):
-            continue
-        begin, end = row[start], row[start] + row[wall]
-        if stretches and begin <= stretches[-1][1]:
-            begin = stretches.pop()[0]
-        stretches.append((begin, end))
-    return stretches
-
-
-def _rows(path: Path) -> list[tuple[int, ...]]:
-    from speedprof.profiler import record
-
-    rows: list[tuple[int, ...]] = []
-    width = len(record.STEP_COLUMNS)
-    for kind, payload, _skipped in record.frames(path.read_bytes()):
-        if kind == record.STEPS:
-            values = memoryview(payload).cast("q").tolist()
-            rows += [tuple(values[i : i + width]) for i in range(0, len(values), width)]
-    return rows
-
-
-def _is_first_rank(path: Path) -> bool:
-    from speedprof.profiler import record
-
-    kind, payload, _ = next(record.frames(path.read_bytes()))
-    return kind == record.FACT and json.loads(payload).get("rank") == 0
-
-
-def _cost(spans: list[tuple[int, int]], window: tuple[int, int], plain: float) -> float:
-    """Return by how much (ms) the steps around a window took longer than as many plain ones."""
-    inside = [b - a for a, b in spans if a < window[1] and b > window[0]]
-    return (sum(inside) - plain * len(inside)) / 1e6
 
 
 def prepare_peer(folder: Path) -> Path | None:

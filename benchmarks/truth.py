@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pairs
+import records
 import tools
 
 STALLS = (
@@ -73,12 +74,12 @@ def seen(stall: str, ms: float, folder: Path, *, steps: int) -> list[Seen]:
 def _rank(rank: Any, place: Path, folder: Path) -> Seen:
     truth = json.loads((folder / f"truth.{rank.rank}.json").read_text())
     (record,) = place.glob(f"rank-*-{rank.pid}.rec")
-    touched = tools.touched(record)
+    touched = records.stretches(records.rows(record))
     spans = list(zip(truth["ends"], truth["ends"][1:], truth["steps"][1:], strict=False))
     plain = [
         spent
         for begin, end, spent in spans[WARMUP:]
-        if not any(first < (begin + end) / 2 < last for first, last in touched)
+        if not any(records.inside((begin, end), stretch) for stretch in touched)
     ]
     if not plain or rank.phases is None:
         raise tools.CommandError(f"no untraced steps or no phases in {place}")
