@@ -60,9 +60,11 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
         return Misfit(reason=f"about {size(need)} would be kept, and {size(free)} are free")
     if part < WORTH:
         return Misfit(reason=f"only {percent(part)} of making a sample is the same each time")
+    # what is kept lies before the random transforms, and is larger where these crop
+    about = "at least" if random_steps(loader) else "about"
     return Fit(
         reason=(
-            f"{loader.length:,} samples need about {size(need)} of {size(free)} free, and "
+            f"{loader.length:,} samples need {about} {size(need)} of {size(free)} free, and "
             f"{percent(part)} of making one is the same each time"
         ),
         gain=removing(
