@@ -29,7 +29,6 @@ from speedprof.profiler.worker_telemetry import WorkerTelemetry
 
 DEVICE_WALL, DEVICE_WAIT = COLUMN["device_wall"], COLUMN["device_input_wait"]
 DRAWING = (
-    "tqdm",
     "rich.progress",
     "rich.live",
     "alive_progress",
@@ -205,6 +204,9 @@ class Session:
         """Write the facts that grow."""
         self.seen.tell()
         drawing = [name for name in DRAWING if name in sys.modules]
+        bars = getattr(sys.modules.get("tqdm.std"), "tqdm", None)
+        if getattr(bars, "_instances", None):  # torch imports tqdm itself, where it is installed
+            drawing.append("tqdm")
         if drawing:
             self.recorder.fact("draws", {"modules": drawing})
 
