@@ -312,12 +312,11 @@ def samples_in(batch: Any) -> int:
     while True:
         if isinstance(batch, (tuple, list)) and batch:
             batch = batch[0]
-        elif isinstance(batch, Mapping) and batch:
-            batch = next(iter(batch.values()))
-        else:
-            break
-    shape = getattr(batch, "shape", None)
-    return int(shape[0]) if shape else 0
+            continue
+        shape = getattr(batch, "shape", None)  # before Mapping: asking that is slow
+        if shape is not None or not (isinstance(batch, Mapping) and batch):
+            return int(shape[0]) if shape else 0
+        batch = next(iter(batch.values()))
 
 
 def bytes_in(batch: Any) -> int:

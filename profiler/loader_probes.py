@@ -152,6 +152,7 @@ class _LoaderWatch:
         moment = now()
         session.clock.mark(moment)
         session.journal.write(Tracker.asked, moment, source)
+        session.loader_asked = source.loader
         session.leave_if_due()
         return source, use, now()
 
@@ -179,6 +180,7 @@ class _LoaderWatch:
         moment = now()
         mark = session.clock.mark(moment) if session.clock.possible else None
         session.journal.write(Tracker.asked, moment, source)
+        session.loader_asked = source.loader
         if session.leaving:
             session.leave_if_due()
         if first:
@@ -230,7 +232,11 @@ def _user_line(frame: FrameType | None) -> str | None:
 
 
 def _fetching(session: Session, original: Any) -> Any:
-    telemetry_begins = session.fence.guard("telemetry", lambda fetcher: _look(session, fetcher))
+    from torch.utils.data import get_worker_info
+
+    telemetry_begins = session.fence.guard(
+        "telemetry", lambda fetcher: _look(session, fetcher, get_worker_info())
+    )
     telemetry_ends = session.fence.guard(
         "telemetry", lambda batch: session.telemetry.ends(samples_in(batch))
     )
@@ -250,10 +256,7 @@ def _fetching(session: Session, original: Any) -> Any:
     return fetch
 
 
-def _look(session: Session, fetcher: Any) -> bool:
-    from torch.utils.data import get_worker_info
-
-    worker = get_worker_info()
+def _look(session: Session, fetcher: Any, worker: Any) -> bool:
     telemetry = session.telemetry
     if worker is None and get_ident() != session.thread:
         return False
@@ -264,9 +267,7 @@ def _look(session: Session, fetcher: Any) -> bool:
         Finalize(None, session.fence.guard("telemetry", telemetry.flush), exitpriority=0)
     number = os.environ.get(LOADER_VARIABLE)
     if worker is None:
-        session.catch_up()
-        current = session.tracker.source
-        number = str(current.loader) if current is not None else None
+        number = str(session.loader_asked)
     if not telemetry.begins(int(number) if number else -1, worker.id if worker else -1):
         return False
     if not isinstance(fetcher.collate_fn, _TimedCollate):

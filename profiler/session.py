@@ -88,6 +88,7 @@ class Session:
         self.telemetry = WorkerTelemetry(self.folder)
         self.seen = facts.Seen(self.recorder)
         self.journal.clear()
+        self.loader_asked = -1  # number of the loader asked last
         self.stopping = self.leaving = False
         self.over = False  # every patch was undone
         self._told, self._telling = 0, FACTS_EVERY_NS

@@ -101,11 +101,6 @@ class Tracker:
         self.explicit = False
 
     @property
-    def source(self) -> Source | None:
-        """The batch source asked last."""
-        return self._source
-
-    @property
     def evaluating(self) -> bool:
         return self._evaluating > 0
 

@@ -31,7 +31,8 @@ def install(session: Session, waiting: Waiting) -> None:
 def _watch_backward(session: Session) -> None:
     import torch
 
-    compiling, write = torch.compiler.is_compiling, session.journal.write
+    compiling, journal = torch.compiler.is_compiling, session.journal
+    write = journal.write
     leave = session.fence.guard("leave", session.leave_if_due)
     trains = session.fence.guard("windows", lambda frame: session.windows.trains(frame))
     original = torch.autograd.backward
@@ -45,7 +46,7 @@ def _watch_backward(session: Session) -> None:
         if session.leaving:
             leave()
             return original(*arguments, **keywords)
-        if session.windows.is_open:
+        if not journal.room and session.windows.is_open:
             trains(sys._getframe(1))
         try:
             return original(*arguments, **keywords)

@@ -1,8 +1,7 @@
 """What a batch costs where it is made: `__getitem__`, `collate`, each transform.
 
 Runs in loader workers, and in the training thread of loaders without workers. Only some batches
-are looked at (one every `EVERY_NS`), so that a loop of 1 ms steps does not feel it; every number
-is per batch looked at.
+are looked at, so that the loop does not feel it; every number is per batch looked at.
 """
 
 from __future__ import annotations
@@ -13,7 +12,10 @@ import time
 from threading import get_native_id
 from typing import Any
 
-EVERY_NS = 20_000_000  # a look costs about 30 us, so at most 0.15 %
+EVERY_NS = 20_000_000  # at most so often: a look costs 30 us in a short step
+# Where a long step has driven our code out of the caches, a look costs 200 us; the next one then
+# comes so many times later. What it sees of itself is about half, so this is about 0.1 %.
+REST = 2_000
 FLUSH_NS = 500_000_000  # doubles after each 500 lines, so that the file stays small
 LINES_PER_LEVEL = 500
 LOADER_VARIABLE = "SPEEDPROF_LOADER"  # tells a worker which loader it works for
@@ -34,6 +36,7 @@ class WorkerTelemetry:
         self.looking = False  # a batch is being looked at: transforms are timed, too
         self._collate = [0, 0]
         self._before: tuple[int, ...] = ()
+        self._own_ns = 0  # of the look in progress
         self._loader = self._worker = -1
         self.watch_end = True  # workers end without atexit
 
@@ -44,9 +47,11 @@ class WorkerTelemetry:
         """
         if self.looking:
             return False
+        begin = time.perf_counter_ns()
         self._loader, self._worker = loader, worker
         self.looking, self._collate = True, [0, 0]
         self._before = self._reading()
+        self._own_ns = self._before[0] - begin
         return True
 
     def collated(self, wall: int, cpu: int) -> None:
@@ -61,8 +66,9 @@ class WorkerTelemetry:
 
     def ends(self, samples: int) -> None:
         """The batch is made."""
+        begin = time.perf_counter_ns()
         after = self._reading()
-        self.looking, self.due = False, after[0] + EVERY_NS
+        self.looking = False
         wall, cpu, queued, read, disk = (b - a for a, b in zip(self._before, after, strict=True))
         total = self._sum()
         total["batches"] += 1
@@ -79,6 +85,8 @@ class WorkerTelemetry:
             total[name] = total[name] + value if known else -1
         if after[0] - self._flushed > self._interval:
             self.flush()
+        end = time.perf_counter_ns()
+        self.due = end + max(EVERY_NS, REST * (self._own_ns + end - begin))
 
     def abandon(self) -> None:
         """The batch that was looked at failed; the user's error goes its way."""
