@@ -82,6 +82,7 @@ def durations(ends: list[int]) -> list[int]:
 
 def calibrate(target_ms: float, device: str = "cpu") -> int:
     """Return the rows whose step, without workers, comes close to `target_ms` on this machine."""
+    torch.set_num_threads(1)
     rows = FIRST_GUESS
     for _ in range(CALIBRATIONS):
         rows = min(MOST_ROWS, max(1, round(rows * target_ms / _step_ms(rows, device))))

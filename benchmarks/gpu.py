@@ -183,10 +183,10 @@ def launch_bound(bench: Bench) -> dict[str, Any]:
 def _verdict(run: Any) -> dict[str, Any]:
     from speedprof.advisor.judgement import judge
 
-    verdict = judge(run).bottleneck
+    finding = judge(run).verdict.finding
     return {
-        "phase": None if verdict is None else str(verdict.phase),
-        "cause": None if verdict is None else str(verdict.cause),
+        "phase": None if finding is None else finding.phase,
+        "cause": None if finding is None else finding.cause,
         "phases": {name: phase.share for name, phase in (run.phases or {}).items()},
     }
 
