@@ -61,9 +61,9 @@ def measure(step_ms: float, *, workers: int, count: int, device: str = "cpu") ->
     torch.set_num_threads(1)
     counted = round(min(MOST_STEPS, max(LEAST_STEPS, BLOCK_MS / step_ms)))
     uncounted = min(UNCOUNTED, counted // 2)
-    rows = controlled.calibrate(step_ms, device)
+    size = controlled.calibrate(step_ms, device)
     steps = 1 + uncounted + counted
-    training = controlled.build(rows, steps=steps, workers=workers, device=device)
+    training = controlled.build(size, steps=steps, workers=workers, device=device)
     bare, probed = [], []
     with tempfile.TemporaryDirectory() as folder:
         block(training, uncounted), with_probes(training, uncounted, folder)
@@ -76,7 +76,7 @@ def measure(step_ms: float, *, workers: int, count: int, device: str = "cpu") ->
     return {
         "step_ms": step_ms,
         "workers": workers,
-        "rows": rows,
+        "size": size,
         "steps_per_block": counted,
         "bare_us": statistics.median(b.median for b in bare),
         "added_us": pairs.estimate([p.median - b.median for b, p in both]),

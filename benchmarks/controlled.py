@@ -1,6 +1,6 @@
 """A training step as long as we want it: real forward, backward, optimizer and DataLoader.
 
-    python benchmarks/controlled.py --rows 512 --workers 2 --steps 400
+    python benchmarks/controlled.py --rows 64 --width 512 --workers 2 --steps 400
 
 The number of operators is the same for every length: a batch of eight samples of `rows` vectors
 each goes through a two-layer perceptron.
@@ -18,22 +18,33 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-WIDTH, BATCH = 128, 8
-FIRST_GUESS, MOST_ROWS = 256, 1 << 18
+BATCH, CLASSES = 8, 10
+# Wide layers make long steps out of little memory. Batches of many megabytes would be mapped and
+# unmapped at every step, which varies by more than what is to be measured.
+WIDTHS = {1.0: 128, 10.0: 512, 1_000.0: 1_536}  # up to so many ms -> width of the layers
+FIRST_GUESS, MOST_ROWS = 64, 1 << 18
 CALIBRATIONS, CALIBRATION_STEPS = 4, 12
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much work a step is."""
+
+    rows: int  # of a sample
+    width: int  # of the rows, and of the layers
 
 
 class Vectors(Dataset[tuple[Tensor, int]]):
     """Samples that cost next to nothing to make."""
 
-    def __init__(self, rows: int, length: int) -> None:
-        self._sample, self._length = torch.randn(rows, WIDTH), length
+    def __init__(self, size: Size, length: int) -> None:
+        self._sample, self._length = torch.randn(size.rows, size.width), length
 
     def __len__(self) -> int:
         return self._length
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
-        return self._sample, index % 10
+        return self._sample, index % CLASSES
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,10 +57,12 @@ class Training:
     device: torch.device
 
 
-def build(rows: int, *, steps: int, workers: int = 0, device: str = "cpu") -> Training:
+def build(size: Size, *, steps: int, workers: int = 0, device: str = "cpu") -> Training:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(WIDTH, WIDTH), nn.ReLU(), nn.Linear(WIDTH, 10)).to(device)
-    loader = DataLoader(Vectors(rows, steps * BATCH), batch_size=BATCH, num_workers=workers)
+    width = size.width
+    model = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, CLASSES))
+    model = model.to(device)
+    loader = DataLoader(Vectors(size, steps * BATCH), batch_size=BATCH, num_workers=workers)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3)
     return Training(loader=loader, model=model, optimizer=optimizer, device=torch.device(device))
 
@@ -80,29 +93,32 @@ def durations(ends: list[int]) -> list[int]:
     return [after - before for before, after in itertools.pairwise(ends)]
 
 
-def calibrate(target_ms: float, device: str = "cpu") -> int:
-    """Return the rows whose step, without workers, comes close to `target_ms` on this machine."""
+def calibrate(target_ms: float, device: str = "cpu") -> Size:
+    """Return the size whose step, without workers, comes close to `target_ms` on this machine."""
     torch.set_num_threads(1)
-    rows = FIRST_GUESS
+    size = Size(FIRST_GUESS, next(width for most, width in WIDTHS.items() if target_ms <= most))
     for _ in range(CALIBRATIONS):
-        rows = min(MOST_ROWS, max(1, round(rows * target_ms / _step_ms(rows, device))))
-    return rows
+        rows = round(size.rows * target_ms / _step_ms(size, device))
+        size = Size(min(MOST_ROWS, max(1, rows)), size.width)
+    return size
 
 
-def _step_ms(rows: int, device: str) -> float:
-    ends, _ = train(build(rows, steps=CALIBRATION_STEPS, device=device))
+def _step_ms(size: Size, device: str) -> float:
+    ends, _ = train(build(size, steps=CALIBRATION_STEPS, device=device))
     return statistics.median(durations(ends)) / 1e6
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Train for a while on steps of one length.")
     parser.add_argument("--rows", type=int, required=True)
+    parser.add_argument("--width", type=int, required=True)
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    train(build(options.rows, steps=options.steps, workers=options.workers))
+    size = Size(options.rows, options.width)
+    train(build(size, steps=options.steps, workers=options.workers))
 
 
 if __name__ == "__main__":

@@ -51,14 +51,20 @@ def controlled_cases(plan: Plan) -> list[tools.Script]:
     """Return steps of known length; calibrated once, so that every tool gets the same work."""
     cases = []
     for step_ms, steps in STEPS.items():
-        rows = controlled.calibrate(step_ms)
+        size = controlled.calibrate(step_ms)
         for workers in WORKERS:
-            arguments = ("--rows", str(rows), "--workers", str(workers))
+            arguments = ("--rows", str(size.rows), "--width", str(size.width))
             cases.append(
                 tools.Script(
                     name=f"{step_ms} ms, {workers} workers",
                     path=Path(controlled.__file__),
-                    arguments=(*arguments, "--steps", str(_scaled(steps, plan, least=60))),
+                    arguments=(
+                        *arguments,
+                        "--workers",
+                        str(workers),
+                        "--steps",
+                        str(_scaled(steps, plan, least=60)),
+                    ),
                 )
             )
     return cases

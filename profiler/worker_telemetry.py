@@ -14,8 +14,8 @@ from typing import Any
 
 EVERY_NS = 20_000_000  # at most so often: a look costs 30 us in a short step
 # Where a long step has driven our code out of the caches, a look costs 200 us; the next one then
-# comes so many times later. What it sees of itself is about half, so this is about 0.1 %.
-REST = 2_000
+# comes so many times later. What it sees of itself is about half, so this is 0.04 %.
+REST = 5_000
 FLUSH_NS = 500_000_000  # doubles after each 500 lines, so that the file stays small
 LINES_PER_LEVEL = 500
 LOADER_VARIABLE = "SPEEDPROF_LOADER"  # tells a worker which loader it works for

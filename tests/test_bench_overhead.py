@@ -99,7 +99,9 @@ def test_a_whole_command_is_measured_bare_and_under_us(
 ) -> None:
     tools, controlled = load("tools"), load("controlled")
     script = tools.Script(
-        name="tiny", path=Path(controlled.__file__), arguments=("--rows", "8", "--steps", "90")
+        name="tiny",
+        path=Path(controlled.__file__),
+        arguments=("--rows", "8", "--width", "32", "--steps", "90"),
     )
     bare = tools.start(script, "bare", tmp_path / "bare")
     ours = tools.start(script, "speedprof", tmp_path / "ours")
