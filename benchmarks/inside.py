@@ -2,9 +2,9 @@
 
     python benchmarks/inside.py --step-ms 10
 
-Where steps are long, a machine's own changes of mood hide what the probes add. These clocks do not:
-what lies between the script's call and torch's own function is ours alone. They miss what we evict
-from the caches, and count themselves; the same clocks around nothing are taken off.
+Where steps are long, a machine's own changes of mood hide what the probes add; not from these
+clocks: what lies between the script's call and torch's own function is ours alone. They miss what
+we evict from the caches, and count themselves; the same clocks around nothing are taken off.
 """
 
 from __future__ import annotations
@@ -60,9 +60,10 @@ def _patched() -> list[tuple[Any, str]]:
 
 @contextlib.contextmanager
 def _clocked(clocks: Clocks, folder: str | None) -> Iterator[None]:
-    """Lay clocks around torch's functions, the probes around those, and clocks around the probes."""
-    from speedprof.profiler.session import Options, Session
+    """Lay clocks around torch's functions, the probes on those, and clocks around the probes."""
     from torch.optim import optimizer
+
+    from speedprof.profiler.session import Options, Session
 
     originals = [(owner, name, getattr(owner, name)) for owner, name in _patched()]
     for owner, name, original in originals:
