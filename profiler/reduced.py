@@ -29,6 +29,7 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
     source: Source
     training_inside: int  # samples in backward, optimizer or a model, with it on the stack
+    samples: int = 0  # with it on the stack, whatever went on; 0: not counted
 
 
 class LineTime(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from speedprof.profiler.cells import Cells
     from speedprof.profiler.window_reading import Window
 
+CERTAIN = 1_000_000  # samples that a stack recorded at a backward pass itself counts for
 MOST_LINES, MOST_OPERATORS, MOST_COLLECTIVES = 200, 60, 20_000  # of one window
 _COMPUTE = [index for index, phase in enumerate(PHASE_OF) if phase == "compute"]
 _TEMPLATE = re.compile(r"[<(].*$")
@@ -52,10 +53,10 @@ def evidence(
     aside = (loop.evaluation | loop.loader | loop.checkpoint).contains(seen.at)
     updating = (loop.backward | loop.optimizer).contains(seen.at)
     inside: Counter[Source] = Counter()
-    known: set[Source] = set()
+    known: Counter[Source] = Counter()
     training = len(backward)
     for number in backward:
-        inside.update(seen.stacks[number].sources)
+        inside.update(dict.fromkeys(seen.stacks[number].sources, CERTAIN))
     for number, is_aside, is_updating in zip(
         seen.stack_at.tolist(), aside.tolist(), updating.tolist(), strict=True
     ):
@@ -66,7 +67,8 @@ def evidence(
         training += is_updating or (stack.models and not stack.inside_model)
         inside.update(stack.sources if is_updating else stack.inside_model)
     return [
-        reduced.Evidence(source=source, training_inside=inside[source]) for source in sorted(known)
+        reduced.Evidence(source=source, training_inside=inside[source], samples=known[source])
+        for source in sorted(known)
     ], training
 
 
