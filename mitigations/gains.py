@@ -9,12 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from speedprof.mitigations.mitigation import Gain
+from speedprof.profiler.ceilings import COMPETITION
 
-# What the whole step grows by when workers compete with it for cores, caches and memory. ResNet-50
-# on a V100, a published pair of traces: without loading 118 ms were predicted, with four workers
-# 141 ms were measured, because operators and launches on the host slowed down (13.7 -> 22.7 ms and
-# 2.9 -> 10.6 ms).
-COMPETITION = 0.20
 # Passing one batch between processes: queue, file descriptor and waking the training thread, then
 # mapping, touching and unmapping shared memory that another process wrote. Measured on two busy
 # cores: 0.34 ms for 4 kB, 8 ms for 16 MB, 30 ms for 64 MB.
@@ -90,7 +86,10 @@ def hopeful_step(pipeline: Pipeline, workers: int) -> float:
 
 
 def careful_step(pipeline: Pipeline, workers: int) -> float:
-    """Return the step in ms if the rest keeps its cores and everything slows down."""
+    """Return the step in ms if the rest keeps its cores and everything slows down.
+
+    By how much workers slow down the rest is told in `profiler.ceilings`.
+    """
     work = pipeline.cpu_ms + min(pipeline.rest_cores, pipeline.cores) * pipeline.rest_ms
     rest = pipeline.rest_ms + pipeline.handoff_ms
     longest = max(_supply(pipeline, workers), rest, work / pipeline.cores)
