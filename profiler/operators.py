@@ -23,35 +23,61 @@ KINDS = (
     "copy",
     "other",
 )
-# The first that matches counts; names are those of ATen, cuBLAS, cuDNN, CUTLASS, oneDNN, Triton.
-_PATTERNS = {
-    "attention": r"attention|sdpa|flash_|fmha|mha_",
-    "optimizer": r"multi_tensor_apply|_fused_(adam|sgd|adagrad)|adam|(^|_)lamb(_|$)",
-    "normalisation": r"norm|bn_(fw|bw)|welford",
-    "convolution": (
-        r"conv|cudnn.*(fprop|dgrad|wgrad)|implicit_gemm|winograd|(dgrad|wgrad|fprop)_"
+# The first that matches counts; names are those of ATen, cuBLAS, cuDNN, CUTLASS, oneDNN, Triton,
+# fbgemm, and of ROCm's Tensile (Cijk_), Composable Kernel (ck) and MIOpen. The first four take
+# what would be taken for something else: a fused Triton kernel is called after all that it holds,
+# even the convolution whose output it goes over; an embedding's update after its optimizer.
+_PATTERNS = (
+    ("copy", r"split_embedding|table_batched_embedding|permute_pooled_embs|_indices_kernel"),
+    ("normalisation", r"triton_(per|red)_.*norm"),
+    ("reduction", r"triton_(per|red)_"),
+    ("elementwise", r"triton_poi_|lstm_element|elemwisernn"),
+    ("attention", r"attention|sdpa|flash_|flashattn|fmha|mha_|attn_|(^|_)bwd_kernel_(dk|dq|fuse)"),
+    ("optimizer", r"multi_tensor_apply|_fused_(adam|sgd|adagrad)|adam|(^|_)lamb(_|$)"),
+    ("normalisation", r"norm|bn_(fw|bw)|welford|gammabeta"),
+    (
+        "convolution",
+        (
+            r"conv(?!ert)|cudnn.*(fprop|dgrad|wgrad)|implicit_gemm|winograd|(dgrad|wgrad|fprop)_"
+            r"|(^|_)[sh](884|1688|16816)?cudnn_|igemm_(fwd|bwd|wrw)_|xdl\w*_bwd_(weight|data)"
+            r"|fft2d_(r2c|c2r)"
+        ),
     ),
-    "matmul": (
-        r"gemm|gemv|cublas|cutlass|matmul|addmm|addbmm|baddbmm|(^|::)_?(mm|bmm|mv|dot)\b"
-        r"|(^|[^a-z])b?mmbackward|::linear|lstm|_gru|gru_|einsum|mkldnn_rnn|xmma"
+    (
+        "matmul",
+        (
+            r"(?<!fb)gemm|gemv|cublas|cutlass|matmul|addmm|addbmm|baddbmm|(^|::)_?(mm|bmm|mv|dot)\b"
+            r"|(^|[^a-z])b?mmbackward|::linear|lstm|_gru|gru_|persistrnn|einsum|mkldnn_rnn|xmma"
+            r"|(^|_)cijk_|nvjet_|splitkreduce|triton_tem_.*mm"
+        ),
     ),
-    "reduction": (
-        r"(^|::)_?(sum|mean|max|min|amax|amin|argmax|argmin|var|std|topk|sort|cumsum|all|any"
-        r"|prod)\b|reduce|softmax|cross_entropy|loss|logsumexp|radixsort|scan"
+    (
+        "reduction",
+        (
+            r"(^|::)_?(sum|mean|max|min|amax|amin|argmax|argmin|var|std|topk|sort|cumsum|all|any"
+            r"|prod)\b|reduce|softmax|cross_entropy|loss|logsumexp|radixsort|scan"
+        ),
     ),
-    "copy": (
-        r"copy|contiguous|clone|memcpy|memset|::to$|::cat\b|catarray|stack|index|gather|scatter"
-        r"|embedding|fill_|zero_|zeros|ones|::full|::pad|::roll|repeat|flip"
+    (
+        "copy",
+        (
+            r"copy|contiguous|clone|memcpy|memset|::to$|::cat\b|catarray|stack|index|gather|scatter"
+            r"|embedding|fill_|zero_|zeros|ones|::full|::pad|::roll|repeat|flip|nchwtonhwc|nhwctonchw"
+            r"|batched_transpose|subtensorop|compute_grad_weight|fbgemm(_gpu)?::"
+        ),
     ),
-    "elementwise": (
-        r"elementwise|::(_?foreach_)?(add|sub|mul|div|pow|sqrt|rsqrt|exp|log|neg|abs|clamp|relu"
-        r"|silu|tanh|where|bernoulli|threshold|lerp|addcmul|addcdiv|sin|cos|erf|elu|masked_fill"
-        r"|uniform|normal|random|eq|ne|lt|gt|le|ge|adaptive|upsample|interpolate)|pool|dropout"
-        r"|relu|gelu|sigmoid|(tanh|mul|add|sub|div|pow)backward|triton_|vectorized|activation"
-        r"|accumulategrad"
+    (
+        "elementwise",
+        (
+            r"elementwise|::(_?foreach_)?(add|sub|mul|div|pow|sqrt|rsqrt|exp|log|neg|abs|clamp|relu"
+            r"|silu|tanh|where|bernoulli|threshold|lerp|addcmul|addcdiv|sin|cos|erf|elu|masked_fill"
+            r"|uniform|normal|random|eq|ne|lt|gt|le|ge|adaptive|upsample|interpolate)|pool|dropout"
+            r"|relu|gelu|sigmoid|(tanh|mul|add|sub|div|pow)backward|triton_|vectorized|activation"
+            r"|accumulategrad|scalepackedtensor|op_?tensor"
+        ),
     ),
-}
-_COMPILED = {kind: re.compile(pattern) for kind, pattern in _PATTERNS.items()}
+)
+_COMPILED = [(kind, re.compile(pattern)) for kind, pattern in _PATTERNS]
 
 # Multiply-accumulates per byte grow with the size of the operands for these, so large ones
 # wait for arithmetic units; the others touch each value once or a few times (roofline model).
@@ -64,7 +90,7 @@ KNOWN = 0.5  # of the time; where less has a known kind nothing is said
 def kind(name: str) -> str:
     """Return the kind of an operator or kernel, "other" where the name does not tell."""
     lowered = name.lower()
-    for found, pattern in _COMPILED.items():
+    for found, pattern in _COMPILED:
         if pattern.search(lowered):
             return found
     return "other"
