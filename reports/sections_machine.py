@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from speedprof.reports import figures_machine, figures_ranks, wording
+from speedprof.reports import figures_machine, figures_ranks, measured, sections_ranks, wording
 from speedprof.reports.parts import Column, Facts, Figure, Section, Table
 
 if TYPE_CHECKING:
@@ -19,12 +19,16 @@ def ranks(run: Run) -> Section | None:
     if run.communication is not None:
         parts.append(Facts(pairs=_communication(run.communication)))
         late = run.communication.late_rank
+        parts += sections_ranks.matched(run.communication.matching)
     figure = figures_ranks.draw(run.ranks, late)
     if figure is not None:
         parts.append(figure)
     if not parts:
         return None
-    lead = "" if figure is None else figure.description
+    said = measured.ranks(run)
+    lead = (
+        figure.description if figure is not None and said is None else f"{said}." if said else ""
+    )
     return Section(name="ranks", title="Communication and ranks", lead=lead, parts=tuple(parts))
 
 
@@ -102,7 +106,9 @@ def environment(run: Run) -> Section:
     parts: list[Facts | Table] = [
         Facts(
             pairs=tuple(
-                (name, wording.DASH if value is None else value) for name, value in versions
+                (name, wording.DASH if value is None else value)
+                for name, value in versions
+                if value is not None or run.kind != "trace"
             )
         )
     ]

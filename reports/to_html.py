@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from speedprof.profiler.run import PHASES
 from speedprof.reports import (
+    sections_gpu,
     sections_input,
     sections_machine,
     sections_step,
@@ -41,6 +42,7 @@ BEST = 3  # remedies beside the verdict
 SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
     sections_step.over_time,
     sections_step.traced,
+    sections_gpu.use,
     sections_step.host,
     sections_input.loaders,
     sections_input.copies,
@@ -63,6 +65,7 @@ def render(view: View) -> str:
         cards=cards(view),
         best=BEST,
         sections=[section for section in made if section is not None],
+        gone=sections_gpu.ceilings(view),
         environment=sections_machine.environment(view.run),
         command=shlex.join(view.run.command),
         started=time.strftime("%Y-%m-%d %H:%M", time.localtime(view.run.started_at)),

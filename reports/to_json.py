@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from importlib import resources
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from speedprof.profiler.run import PHASES
 from speedprof.reports.escape import encodable
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from speedprof.advisor.judgement import Judgement
     from speedprof.mitigations.catalogue import Advice
     from speedprof.mitigations.mitigation import Gain
+    from speedprof.profiler.ceilings import Ceiling
     from speedprof.profiler.run import Phase, Run
     from speedprof.reports.view import View
 
@@ -46,6 +49,11 @@ def _report(view: View) -> Json:
         "format": FORMAT,
         "run": _run(run),
         "phases": _phases(run.phases),
+        "ceilings": {name: _ceiling(gone) for name, gone in view.ceilings.items()},
+        "gpu_use": _facts(run.gpu_use),
+        "copies": _facts(run.copies),
+        "communication": _facts(run.communication),
+        "missing_ranks": [list(stretch) for stretch in run.missing_ranks],
         "bottleneck": _bottleneck(judgement),
         "verdict": judgement.verdict.sentence,
         "findings": [_finding(finding) for finding in judgement.findings],
@@ -64,6 +72,7 @@ def _run(run: Run) -> Json:
         "p90": _rounded(times.p90_ms),
     }
     return {
+        "kind": run.kind,
         "command": run.command,
         "finished": run.finished,
         "exit_status": run.exit_status,
@@ -87,6 +96,28 @@ def _phases(phases: dict[str, Phase] | None) -> Json | None:
         }
         for name in PHASES
     }
+
+
+def _ceiling(gone: Ceiling) -> Json:
+    return {
+        "low_ms": _rounded(gone.low_ms),
+        "high_ms": _rounded(gone.high_ms),
+        "speedup_low": _rounded(gone.speedup_low),
+        "speedup_high": _rounded(gone.speedup_high),
+    }
+
+
+def _facts(measured: msgspec.Struct | None) -> object:
+    """Return measured facts under the names that `profiler.run` gives them."""
+    return _rounded_within(msgspec.to_builtins(measured))
+
+
+def _rounded_within(value: object) -> object:
+    if isinstance(value, float):
+        return _rounded(value)
+    if isinstance(value, dict):
+        return {key: _rounded_within(item) for key, item in value.items()}
+    return [_rounded_within(item) for item in value] if isinstance(value, list) else value
 
 
 def _bottleneck(judgement: Judgement) -> Json | None:

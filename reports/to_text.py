@@ -6,7 +6,7 @@ import io
 from typing import TYPE_CHECKING
 
 from speedprof.profiler.run import PHASES
-from speedprof.reports import wording
+from speedprof.reports import measured, wording
 from speedprof.reports.escape import visible
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def render(view: View, *, width: int = 80, color: bool = False, report: str | No
     _headline(console, view)
     if view.run.phases is not None:
         _bars(console, view.run.phases, wording.unseen_phases(view.run))
+    _measured(console, view)
     _evidence(console, view)
     _remedies(console, view)
     _footer(console, view, report)
@@ -108,6 +109,14 @@ def _bar(start: float, share: float, room: int) -> str:
     first = min(first, room - 1)
     drawn = "█" * (last - first) if last > first else "▏"
     return (" " * first + drawn).ljust(room, " ")
+
+
+def _measured(console: Console, view: View) -> None:
+    sentences = measured.sentences(view)
+    if sentences:
+        console.print()
+    for sentence in sentences:
+        _row(console, "", _text(sentence[0].upper() + sentence[1:]))
 
 
 def _evidence(console: Console, view: View) -> None:

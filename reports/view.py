@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from speedprof.advisor.judgement import Judgement
+from speedprof.profiler.ceilings import Ceiling, ceilings
 from speedprof.profiler.run import Run
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ class View:
     run: Run
     judgement: Judgement
     advice: tuple[Advice, ...]  # best first
+    ceilings: Mapping[str, Ceiling] = field(default_factory=dict)  # of each stall, by phase
 
 
 def of(run: Run) -> View:
@@ -27,4 +30,9 @@ def of(run: Run) -> View:
     from speedprof.mitigations.catalogue import advise
 
     judgement = judge(run)
-    return View(run=run, judgement=judgement, advice=advise(run, judgement))
+    return View(
+        run=run,
+        judgement=judgement,
+        advice=advise(run, judgement),
+        ceilings=ceilings(run),
+    )

@@ -120,10 +120,12 @@ def title(mitigation: Mitigation) -> str:
 
 def step_line(run: Run) -> str:
     """Say in one line how many steps there were and how long they took."""
-    parts = [f"{count(run.steps)} steps on {run.device}"]
+    steps = f"{count(run.steps)} {'step' if run.steps == 1 else 'steps'} on {run.device}"
+    parts = [f"recorded trace: {steps}" if run.kind == "trace" else steps]
     if run.step_ms is not None:
         times = run.step_ms
-        parts.append(f"{ms(times.median_ms)} each ({number(times.p10_ms)}–{ms(times.p90_ms)})")
+        span = f" ({number(times.p10_ms)}–{ms(times.p90_ms)})" if times.count > 1 else ""
+        parts.append(f"{ms(times.median_ms)} each{span}" if span else ms(times.median_ms))
         if times.samples_per_s is not None:
             parts.append(f"{number(times.samples_per_s)} samples/s")
     if run.world_size > 1:
@@ -133,6 +135,8 @@ def step_line(run: Run) -> str:
 
 def ending(run: Run) -> str | None:
     """Say how the run ended where that was not by itself and well."""
+    if run.kind == "trace":
+        return None  # a recording has no end of its own
     if run.stopped_by_us:
         return "stopped at a step boundary, as asked"
     if not run.finished or run.exit_status is None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from views_large import VIEWS
+from views_traces import VIEWS
 
 from speedprof.reports import to_html
 

@@ -15,7 +15,8 @@ import msgspec
 import pytest
 from pages import Element, all_of, parse
 from views import balanced, loader_bound, no_steps, nothing_measured, run, unfinished
-from views_large import VIEWS, hostile_names, large, ranks_with_a_straggler
+from views_large import hostile_names, large, ranks_with_a_straggler
+from views_traces import VIEWS, recorded, recorded_ranks
 
 from speedprof.reports import to_html
 from speedprof.reports.view import View
@@ -355,3 +356,25 @@ def test_the_terminal_uses_the_pages_colours() -> None:
     dark = _palettes()["dark"]
     differing = {name for name, color in COLORS.items() if dark[name] != color}
     assert differing == set()
+
+
+def test_a_recorded_trace_is_no_command_and_was_not_altered() -> None:
+    text = to_html.render(recorded())
+    assert "The command that was run" not in text
+    assert "resnet50.json.gz" in text
+    assert "speedprof had no part in the training" in text
+
+
+def test_the_step_without_each_stall_stands_beside_the_phases() -> None:
+    elements = elements_of(recorded())
+    tables = [caption.text for caption in all_of(elements, "caption")]
+    assert tables.index("One step without a stall") == 1 + tables.index(
+        "Six phases, exclusive; together they are the step"
+    )
+    assert "What the GPU did" in titles(elements)
+
+
+def test_late_ranks_are_listed_with_what_kept_them() -> None:
+    cells = [cell.text for cell in all_of(elements_of(recorded_ranks()), "td")]
+    assert "kept by host: allocator" in cells
+    assert "it came late into the recorded steps" in cells

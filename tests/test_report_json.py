@@ -12,7 +12,8 @@ import msgspec
 import pytest
 from view_facts import step_times
 from views import balanced, loader_bound, nothing_measured, run
-from views_large import VIEWS, hostile_names
+from views_large import hostile_names
+from views_traces import VIEWS, recorded, recorded_ranks
 
 from speedprof.advisor.finding import CAUSES
 from speedprof.mitigations.mitigation import ACTIONS, COMPONENTS, HOWS, SAFETIES
@@ -45,6 +46,11 @@ def test_the_report_of_a_known_run_is_the_known_report() -> None:
         (("run", "extra"), 1),
         (("phases", "sleep"), {}),
         (("phases", "compute", "share"), 1.2),
+        (("run", "kind"), "guess"),
+        (("ceilings", "compute"), {}),
+        (("ceilings", "data_loading", "speedup_low"), 0.9),
+        (("gpu_use",), {"step_ms": 1.0}),
+        (("communication",), {}),
         (("bottleneck", "cause"), "transfer"),
         (("findings", 0, "bottleneck"), "data loading"),
         (("mitigations", 0, "safety"), "safe"),
@@ -83,6 +89,22 @@ def test_nothing_standing_out_is_null_with_a_sentence() -> None:
     report = json.loads(to_json.render(balanced()))
     assert report["bottleneck"] is None
     assert report["verdict"].startswith("Nothing stands out")
+
+
+def test_a_recorded_trace_says_so_and_how_the_gpu_was_used() -> None:
+    report = json.loads(to_json.render(recorded()))
+    assert report["run"]["kind"] == "trace"
+    assert report["gpu_use"]["loader_idle_ms"] == pytest.approx(60.2)
+    gone = report["ceilings"]["data_loading"]
+    assert gone["low_ms"] < 141.07 < gone["high_ms"]
+
+
+def test_matched_collectives_are_told_rank_by_rank() -> None:
+    report = json.loads(to_json.render(recorded_ranks()))
+    matching = report["communication"]["matching"]
+    assert matching["stragglers"][0]["rank"] == 2
+    assert [rank["rank"] for rank in matching["ranks"]] == [0, 1, 2, 3]
+    assert report["missing_ranks"] == [[4, 7]]
 
 
 def test_what_was_not_measured_is_null() -> None:

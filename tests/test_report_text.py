@@ -10,7 +10,8 @@ import pytest
 from rich.cells import cell_len
 from view_facts import HOSTILE, phases
 from views import balanced, loader_bound, no_steps, nothing_measured, run, unfinished
-from views_large import VIEWS, gpu_with_copies, hostile_names
+from views_large import gpu_with_copies, hostile_names
+from views_traces import VIEWS, recorded, recorded_ranks
 
 from speedprof.reports import to_text
 from speedprof.reports.view import View
@@ -88,6 +89,26 @@ def test_what_was_not_measured_and_where_the_page_is_come_last() -> None:
         "Not measured: communication (one process)",
         "Report: runs/a/report.html",
     ]
+
+
+def test_a_recorded_trace_says_so_and_does_not_speak_of_an_end() -> None:
+    text = " ".join(to_text.render(recorded()).split())
+    assert "recorded trace: 6 steps on cuda" in text
+    assert "did not finish" not in text
+
+
+def test_the_gpus_use_and_the_step_without_its_bottleneck_are_said() -> None:
+    text = " ".join(to_text.render(recorded()).split())
+    assert "The GPU is busy 56.0 % of the step and idle 44.0 %" in text
+    assert "in the DataLoader with the GPU idle 33.9 %" in text
+    assert "take 118–142 ms, 1.25× to 1.50× faster" in text
+    assert "from pageable memory take 1.92 ms (11.5 ms in 6 steps) a step at 10.1 GB/s" in text
+
+
+def test_transfer_and_the_late_rank_are_said_with_what_kept_it() -> None:
+    text = " ".join(to_text.render(recorded_ranks()).split())
+    assert "transfer 103.8 of the 110.0 to 200.0 ms that a rank spends in them" in text
+    assert "rank 2 causes 119.1 of 128.4 ms of waiting, kept by host: allocator" in text
 
 
 def test_a_long_path_to_the_page_is_one_piece() -> None:

@@ -22,6 +22,7 @@ from speedprof.advisor.finding import Finding, Verdict
 from speedprof.advisor.judgement import Judgement
 from speedprof.mitigations.catalogue import Advice
 from speedprof.mitigations.mitigation import Fit, Gain, Misfit, Mitigation
+from speedprof.profiler.ceilings import ceilings
 from speedprof.profiler.run import (
     Host,
     Model,
@@ -223,7 +224,7 @@ def loader_advice() -> tuple[Advice, ...]:
 def view(run: Run, finding: Finding | None, sentence: str, *advised: Advice) -> View:
     findings = () if finding is None else (finding,)
     judgement = Judgement(verdict=Verdict(finding=finding, sentence=sentence), findings=findings)
-    return View(run=run, judgement=judgement, advice=advised)
+    return View(run=run, judgement=judgement, advice=advised, ceilings=ceilings(run))
 
 
 def loader_bound() -> View:
