@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,12 +82,17 @@ _COMPILED = [(kind, re.compile(pattern)) for kind, pattern in _PATTERNS]
 
 # Multiply-accumulates per byte grow with the size of the operands for these, so large ones
 # wait for arithmetic units; the others touch each value once or a few times (roofline model).
-_ARITHMETIC = ("matmul", "convolution", "attention")
+ARITHMETIC = ("matmul", "convolution", "attention")
 _BANDWIDTH = ("normalisation", "elementwise", "reduction", "optimizer", "copy")
 DOMINATES = 0.6  # of the time whose kind is known; below it neither limit explains the phase
 KNOWN = 0.5  # of the time; where less has a known kind nothing is said
+# Of the roof of its precision. Large products reach 0.5 to 0.9 of it; one that reaches less than
+# this waits for memory or has too little work to fill the device, and faster arithmetic units
+# would not help it.
+REACHED = 0.3
 
 
+@lru_cache(maxsize=8192)
 def kind(name: str) -> str:
     """Return the kind of an operator or kernel, "other" where the name does not tell."""
     lowered = name.lower()
@@ -96,11 +102,19 @@ def kind(name: str) -> str:
     return "other"
 
 
-def bound(times: Mapping[str, float]) -> str | None:
-    """Tell from time per kind what limits compute: "arithmetic", "memory_bandwidth" or None."""
-    arithmetic = sum(times.get(name, 0.0) for name in _ARITHMETIC)
+def bound(times: Mapping[str, float], of_peak: Mapping[str, float] | None = None) -> str | None:
+    """Tell from time per kind what limits compute: "arithmetic", "memory_bandwidth" or None.
+
+    `of_peak` is what part of the device's roof a kind was measured to reach, where it was: one
+    that stays far below it is not limited by arithmetic, whatever its name.
+    """
+    reached = of_peak or {}
+    products = sum(times.get(name, 0.0) for name in ARITHMETIC)
+    arithmetic = sum(
+        times.get(name, 0.0) for name in ARITHMETIC if reached.get(name, 1.0) >= REACHED
+    )
     bandwidth = sum(times.get(name, 0.0) for name in _BANDWIDTH)
-    known, whole = arithmetic + bandwidth, sum(times.values())
+    known, whole = products + bandwidth, sum(times.values())
     if whole <= 0 or known < KNOWN * whole:
         return None
     if arithmetic >= DOMINATES * known:

@@ -16,6 +16,7 @@ class Process(msgspec.Struct, frozen=True, kw_only=True):
     cuda: str | None = None
     hip: str | None = None
     device: str = "cpu"
+    device_name: str | None = None
     threads: int | None = None
     torchvision: str | None = None
     argv: list[str] = []

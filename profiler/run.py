@@ -10,11 +10,59 @@ from __future__ import annotations
 
 import msgspec
 
+from speedprof.profiler.fact import Fact
+from speedprof.profiler.run_insides import (
+    Arithmetic,
+    ArithmeticKind,
+    Communication,
+    Compute,
+    Copies,
+    GpuUse,
+    Host,
+    Matching,
+    Operator,
+    Outside,
+    RankWaiting,
+    Straggler,
+)
+
+__all__ = [
+    "PHASES",
+    "Arithmetic",
+    "ArithmeticKind",
+    "Bar",
+    "Communication",
+    "Compute",
+    "Copies",
+    "Environment",
+    "Fact",
+    "GpuSample",
+    "GpuUse",
+    "Host",
+    "Lane",
+    "Line",
+    "Loader",
+    "Machine",
+    "Matching",
+    "Model",
+    "NotMeasured",
+    "Operator",
+    "Optimizer",
+    "Outside",
+    "Phase",
+    "Rank",
+    "RankWaiting",
+    "Run",
+    "Sample",
+    "StepSeries",
+    "StepTimes",
+    "Straggler",
+    "SyncCall",
+    "Timeline",
+    "Transform",
+]
+
 PHASES = ("data_loading", "host_to_device", "compute", "communication", "host", "outside")
-
-
-class Fact(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=False):
-    """A frozen value that goes to JSON and back."""
 
 
 class Phase(Fact, frozen=True, kw_only=True):
@@ -118,71 +166,6 @@ class SyncCall(Fact, frozen=True, kw_only=True):
     where: str
     calls_per_step: float
     ms_per_step: float
-
-
-class Operator(Fact, frozen=True, kw_only=True):
-    """An operator or kernel, ranked by its own time."""
-
-    name: str
-    # matmul | convolution | attention | normalisation | elementwise | reduction | optimizer |
-    # copy | other
-    kind: str
-    ms: float  # per step
-    calls: float  # per step
-
-
-class Compute(Fact, frozen=True, kw_only=True):
-    """The inside of the compute phase, per step."""
-
-    forward_ms: float | None = None
-    backward_ms: float | None = None
-    optimizer_ms: float | None = None
-    kinds: dict[str, float] = msgspec.field(default_factory=dict)  # kind -> ms
-    operators: list[Operator] = msgspec.field(default_factory=list)  # at most 20, largest first
-    operators_per_step: float | None = None
-    bound: str | None = None  # "arithmetic" | "memory_bandwidth" | None = cannot tell
-
-
-class Communication(Fact, frozen=True, kw_only=True):
-    """The inside of the communication phase, per step."""
-
-    total_ms: float  # union of collectives, overlapped or not
-    exposed_ms: float
-    transfer_ms: float | None = None  # minimum over ranks of each matched collective
-    waiting_ms: float | None = None  # the rest: waiting for a late rank
-    late_rank: int | None = None  # the rank that causes most of the waiting
-    late_rank_share: float | None = None  # its share of the waiting
-    late_rank_phase: str | None = None  # what the late rank was doing more of than the others
-    collectives: float | None = None  # calls per step
-    bytes: float | None = None  # per step
-
-
-class Host(Fact, frozen=True, kw_only=True):
-    """The inside of the host phase, per step; the four add up to it."""
-
-    launch_ms: float
-    python_ms: float
-    allocator_ms: float
-    synchronisation_ms: float
-
-
-class Outside(Fact, frozen=True, kw_only=True):
-    """Between steps: what the training thread did, per step; the four add up to the phase."""
-
-    checkpoint_ms: float
-    evaluation_ms: float
-    logging_ms: float
-    other_ms: float
-
-
-class Copies(Fact, frozen=True, kw_only=True):
-    """Host-to-device copies, per step."""
-
-    pageable_ms: float | None = None
-    pinned_ms: float | None = None
-    blocking_ms: float | None = None  # host blocked in a copy call
-    bytes: float | None = None
-    gb_per_s: float | None = None
 
 
 class Bar(Fact, frozen=True, kw_only=True):
@@ -301,6 +284,7 @@ class Run(Fact, frozen=True, kw_only=True):
 
     folder: str
     name: str
+    kind: str = "run"  # "run": measured live; "trace": made of recorded traces
     command: list[str]
     cwd: str
     started_at: float  # Unix seconds
@@ -311,6 +295,7 @@ class Run(Fact, frozen=True, kw_only=True):
     version: str = ""
     world_size: int = 1
     ranks: list[Rank] = msgspec.field(default_factory=list)
+    missing_ranks: list[tuple[int, int]] = msgspec.field(default_factory=list)  # first, last
     steps: int = 0  # training steps seen on the first rank, warm-up and traced ones included
     warmup_steps: int = 0
     traced_steps: int = 0
@@ -327,6 +312,7 @@ class Run(Fact, frozen=True, kw_only=True):
     host: Host | None = None
     outside: Outside | None = None
     copies: Copies | None = None
+    gpu_use: GpuUse | None = None  # None: no GPU, or no window
     input_kind: str | None = None  # "loader" | "generator" | "function" | None
     loaders: list[Loader] = msgspec.field(default_factory=list)
     lines: list[Line] = msgspec.field(default_factory=list)  # largest first, at most 40
