@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from speedprof.profiler import inside_phases, reading, reduction, run_folder, run_parts
-from speedprof.profiler import record_facts as facts
 from speedprof.profiler.batch_sources import input_kind
+from speedprof.profiler.communication import communication
 from speedprof.profiler.errors import SpeedprofError
 from speedprof.profiler.loaders import costs, loaders
 from speedprof.profiler.machines import machines
-from speedprof.profiler.ranks import Trained, trained
+from speedprof.profiler.rank_reading import read_ranks
 from speedprof.profiler.run import Run
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from speedprof.profiler.reduced import ReducedWindow
+    from speedprof.profiler.ranks import Trained
 
 DEFAULT_WARMUP = 10  # of `speedprof run`
 MOST_NOTES = 50
@@ -40,39 +40,8 @@ def load(folder: Path) -> Run:
     end = reading.json_object(folder / run_folder.END)
     notes = _texts(end.get("notes")) if end else []
     reduction.reduce_folder(folder)
-    parts = _parts(folder, _warmup(start), notes)
+    parts = read_ranks(folder, _warmup(start), notes)
     return _run(folder, start, end, parts, notes)
-
-
-def _parts(folder: Path, warmup: int, notes: list[str]) -> list[Trained]:
-    """Read every training process, one after the other; return them by rank."""
-    windows: dict[tuple[str, int], list[ReducedWindow]] = {}
-    for path in sorted(folder.glob("window-*.json")):
-        window = reading.read_window(path)
-        if window is None:
-            notes.append(f"{path.name} is damaged and was left out")
-        else:
-            windows.setdefault((window.host, window.pid), []).append(window)
-    damaged = len(list(folder.glob("window-*.damaged")))
-    if damaged:
-        notes.append(f"{damaged} windows could not be read and were left out")
-    found: dict[int, Trained] = {}
-    aside = 0
-    for path in sorted(folder.glob("rank-*.rec")):
-        record = reading.read_record(path)
-        process = record.last("process", facts.Process)
-        mine = windows.get((process.host, process.pid), []) if process else []
-        part = trained(record, sorted(mine, key=lambda w: w.index), warmup)
-        notes.extend(record.damage)
-        if part is None:
-            continue
-        other = found.get(part.rank.rank)
-        aside += other is not None
-        if other is None or part.steps > other.steps:
-            found[part.rank.rank] = part
-    if aside:
-        notes.append(f"{aside} more processes trained or used loaders; the longest is shown")
-    return [found[rank] for rank in sorted(found)]
 
 
 def _run(
@@ -92,6 +61,7 @@ def _run(
     run = Run(
         folder=str(folder),
         name=_text(start.get("name")) or folder.name,
+        kind="trace" if start.get("kind") == "trace" else "run",
         command=_texts(start.get("command")),
         cwd=cwd,
         started_at=started,
@@ -106,8 +76,7 @@ def _run(
         return run
     folders = [cwd, *run_parts.script_folders(parts[0])]
     found = loaders(parts[0].record, spent, parts[0].steps)
-    told = [remark for part in parts for remark in part.remarks]
-    told += run_parts.texts(parts[0], "note")
+    told = run_parts.remarks(parts) + run_parts.texts(parts[0], "note")
     return msgspec.structs.replace(
         run,
         **run_parts.identity(parts, started),
@@ -126,14 +95,16 @@ def _run(
 
 
 def _insides(parts: list[Trained], folders: list[str]) -> dict[str, Any]:
+    phases = run_parts.mean_phases(parts)
     return {
         "step_ms": run_parts.step_times_of_all(parts),
-        "phases": run_parts.mean_phases(parts),
-        "communication": run_parts.communication(parts),
+        "phases": phases,
+        "communication": communication(parts, phases["communication"].ms if phases else 0.0),
         "compute": inside_phases.compute(parts),
         "host": inside_phases.host(parts),
         "outside": inside_phases.outside(parts),
         "copies": inside_phases.copies(parts),
+        "gpu_use": inside_phases.gpu_use(parts),
         "lines": inside_phases.lines(parts, folders),
     }
 

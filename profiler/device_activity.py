@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from speedprof.profiler.window_reading import Window
 
 BEFORE = np.iinfo(np.int64).min  # launched before the window began
-COLLECTIVE_KERNEL = re.compile(r"nccl|rccl|::ep::|oneccl|msccl|nvshmem|all_reduce|allreduce", re.I)
+COLLECTIVE_KERNEL = re.compile(
+    r"nccl|rccl|(::|deep_?)ep::|oneccl|msccl|nvshmem|all_?reduce|cross_device_reduce|mori::", re.I
+)
 _TO_DEVICE = re.compile(r"HtoD|HostToDevice|host to device", re.I)
 _PAGEABLE = re.compile(r"pageable", re.I)
 
@@ -37,7 +39,8 @@ class DeviceActivity:
     collective: NDArray[np.bool_]
     to_device: NDArray[np.bool_]  # a copy from the host
     pageable: NDArray[np.bool_]  # of them, from pageable memory
-    memory: NDArray[np.bool_]  # other copies and memsets
+    copy: NDArray[np.bool_]  # in any direction
+    memory: NDArray[np.bool_]  # copies but those to the device, and memsets
 
     def __len__(self) -> int:
         return len(self.start)
@@ -68,6 +71,7 @@ def device_activity(window: Window) -> DeviceActivity | None:
         collective=collective,
         to_device=to_device,
         pageable=to_device & _matching(names, _PAGEABLE)[event["name"]],
+        copy=copies[chosen],
         memory=~kernels[chosen] & ~to_device,
     )
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from sys import intern
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
 from speedprof.profiler import record_facts as facts
 from speedprof.profiler.batch_sources import batch_sources
+from speedprof.profiler.collective_calls import calls_of
 from speedprof.profiler.phases import Breakdown, breakdown
 from speedprof.profiler.record import COLUMN, DISTURBED, TRACED
 from speedprof.profiler.run import Rank, StepSeries, StepTimes
@@ -19,11 +22,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from speedprof.profiler.collective_calls import Calls
     from speedprof.profiler.reading import Record
     from speedprof.profiler.reduced import ReducedWindow
     from speedprof.profiler.stacks import Source
 
 MOST_POINTS = 2_000
+MOST_LINES = 40  # of a window, of a rank that is one of many
 SPLITTABLE = ("cpu", "cuda", "rocm")  # whose activity torch.profiler's windows show
 
 
@@ -37,7 +42,8 @@ class Trained:
     steps: int
     warmup: int  # steps left out
     traced: int
-    windows: list[ReducedWindow]  # that can be used
+    windows: list[ReducedWindow]  # that can be used, without their collectives
+    calls: Calls  # these
     unusable: list[str]  # why others cannot
     sources: frozenset[Source]
     breakdown: Breakdown | None
@@ -50,10 +56,17 @@ class Trained:
     remarks: list[str]
 
 
-def trained(record: Record, windows: Sequence[ReducedWindow], warmup: int) -> Trained | None:
+def trained(
+    record: Record,
+    windows: Sequence[ReducedWindow],
+    warmup: int,
+    *,
+    most_collectives: int | None = None,
+) -> Trained | None:
     """Sum up one process; None where it made no step and used no loader.
 
-    The record's rows are forgotten: memory stays bounded however many ranks there are.
+    The record's rows are forgotten, and all but the last `most_collectives`: memory stays bounded
+    however many ranks there are.
     """
     process = record.last("process", facts.Process)
     if process is None or (not len(record.rows) and not record.facts.get("loader")):
@@ -76,7 +89,8 @@ def trained(record: Record, windows: Sequence[ReducedWindow], warmup: int) -> Tr
         steps=steps,
         warmup=min(warmup, steps),
         traced=_steps(traced),
-        windows=usable,
+        windows=[msgspec.structs.replace(window, collectives=[]) for window in usable],
+        calls=calls_of(usable, most_collectives),
         unusable=[w.unusable for w in windows if w.unusable is not None],
         sources=sources,
         breakdown=parts,
@@ -90,6 +104,40 @@ def trained(record: Record, windows: Sequence[ReducedWindow], warmup: int) -> Tr
     )
     record.forget_rows()
     return result
+
+
+def slim(part: Trained) -> Trained:
+    """Leave out what is shown of the first ranks only: pictures, old facts, rare lines."""
+    last = {name: told[-1:] for name, told in part.record.facts.items()}
+    return replace(
+        part,
+        windows=[_slim(window) for window in part.windows],
+        series=None,
+        record=replace(part.record, facts=last),
+    )
+
+
+def _slim(window: ReducedWindow) -> ReducedWindow:
+    """Ranks run the same code, so each name is kept once for all of them."""
+    edit = msgspec.structs.replace
+    lines = [
+        edit(
+            line,
+            file=intern(line.file),
+            function=intern(line.function),
+            code=None if line.code is None else intern(line.code),
+        )
+        for line in window.lines[:MOST_LINES]
+    ]
+    operators = [edit(o, name=intern(o.name), kind=intern(o.kind)) for o in window.operators]
+    return edit(
+        window,
+        lines=lines,
+        operators=operators,
+        timeline=None,
+        labels=[intern(label) for label in window.labels],
+        segments=[intern(segment) for segment in window.segments],
+    )
 
 
 def _rank(

@@ -150,6 +150,20 @@ def _rows(record: Record, blocks: list[bytes]) -> NDArray[np.int64]:
     return rows if (np.diff(start) >= 0).all() else rows[np.argsort(start, kind="stable")]
 
 
+class _Owner(msgspec.Struct, frozen=True):
+    host: str
+    pid: int
+
+
+def window_owner(path: Path) -> tuple[str, int] | None:
+    """Return the host and process of a reduced window; None where the file does not say."""
+    try:
+        owner = msgspec.json.decode(path.read_bytes(), type=_Owner)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return owner.host, owner.pid
+
+
 def read_window(path: Path) -> ReducedWindow | None:
     """Read a reduced window; None where the file is damaged or another version's."""
     try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from speedprof.profiler.device_use import DeviceUse
 from speedprof.profiler.run import Timeline
 from speedprof.profiler.stacks import Source
 
@@ -57,10 +58,17 @@ class Collective(msgspec.Struct, frozen=True, kw_only=True):
     """One collective operation as this rank saw it."""
 
     name: str
-    step: int  # number of the training step
+    step: int  # number of the training step; the window's first but one where it began before
     start: int  # ns of perf_counter, which processes of one host share
     end: int
     bytes: int
+    kind: str = ""  # of profiler.collectives; "" where the name does not tell
+    group: str | None = None  # the communicator, where it was recorded
+    sequence: int | None = None  # its number in the group, where it was recorded
+    # ns by label that this rank spent since the collective before (or the window's start), and
+    # that it spent while it was in this one
+    before: list[int] = []
+    during: list[int] = []
 
 
 class CopyTime(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +78,16 @@ class CopyTime(msgspec.Struct, frozen=True, kw_only=True):
     pageable_ns: int
     blocking_ns: int  # host blocked
     bytes: int
+
+
+class Arithmetic(msgspec.Struct, frozen=True, kw_only=True):
+    """Kernels of one kind of work in one precision, where operators' shapes were recorded."""
+
+    kind: str  # of the operator that launched them, or of their name where none was counted
+    precision: str  # one of profiler.precision; "": the name does not tell
+    ns: int  # of all of them
+    counted_ns: int  # of those whose operator's FLOPs are known
+    flops: int
 
 
 class ReducedWindow(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,5 +116,7 @@ class ReducedWindow(msgspec.Struct, frozen=True, kw_only=True):
     collectives: list[Collective] = []
     collective_ns: int = 0  # union, overlapped or not
     copies: CopyTime | None = None
+    use: list[DeviceUse] = []  # of each step, between the host's boundaries; empty: no device
+    arithmetic: list[Arithmetic] = []  # empty: no shapes recorded
     timeline: Timeline | None = None
     unusable: str | None = None

@@ -11,9 +11,12 @@ import msgspec
 from speedprof.profiler import reduced, window_reading
 from speedprof.profiler import window_tables as tables
 from speedprof.profiler.cells import NO_CHAIN, cut
+from speedprof.profiler.device_use import DeviceUse, device_use
 from speedprof.profiler.idle import look
+from speedprof.profiler.kernel_flops import arithmetic
 from speedprof.profiler.labels import LABELS, SEGMENTS
 from speedprof.profiler.timeline import representative
+from speedprof.profiler.window_collectives import collectives
 from speedprof.profiler.window_phases import Explained, explain
 
 if TYPE_CHECKING:
@@ -85,11 +88,21 @@ def reduce_window(window: Window) -> ReducedWindow:
         operators=tables.operators(window, explained, cells),
         operator_calls=tables.calls(window, explained, cells),
         events=len(window.event["start"]),
-        collectives=tables.collectives(window, explained),
+        collectives=collectives(window, explained, cells),
         collective_ns=explained.collectives.clip(start, end).total(),
         copies=tables.copies(window, explained),
+        use=_use(window, explained),
+        arithmetic=arithmetic(window, explained),
         timeline=representative(explained, cells, header),
         unusable=_unusable(header.device, explained),
+    )
+
+
+def _use(window: Window, explained: Explained) -> list[DeviceUse]:
+    if explained.device is None:
+        return []
+    return device_use(
+        explained.device, window.header.names, explained.loop.loader, window.boundaries
     )
 
 

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 import numpy as np
 
+from speedprof.profiler import arithmetic
 from speedprof.profiler import record_facts as facts
+from speedprof.profiler.communication import missing, missing_sentence
 from speedprof.profiler.inside_phases import shown
-from speedprof.profiler.matching import late_phase, match
 from speedprof.profiler.ranks import SPLITTABLE, Trained
 from speedprof.profiler.run import (
     PHASES,
-    Communication,
     Environment,
     Loader,
     Model,
@@ -30,8 +30,6 @@ from speedprof.profiler.run import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from speedprof.profiler.reduced import Collective
-
 MOST_SYNC_CALLS, MOST_TIMELINES, MOST_BUILT = 40, 8, 20
 
 
@@ -42,9 +40,11 @@ def identity(parts: list[Trained], started: float) -> dict[str, Any]:
     assert process is not None
     end = first.record.last("end", facts.End)
     begins = first.begins_unix
+    size = world_size(parts)
     return {
-        "world_size": max(len(parts), *(part.world_size for part in parts)),
+        "world_size": size,
         "ranks": [part.rank for part in parts],
+        "missing_ranks": missing(size, _ranks(parts)),
         "device": first.rank.device,
         "step_definition": end.step_definition if end else None,
         "startup_s": max(0.0, begins - started) if begins and started else None,
@@ -59,6 +59,21 @@ def identity(parts: list[Trained], started: float) -> dict[str, Any]:
         "optimizers": first.record.all("optimizer", Optimizer)[:MOST_BUILT],
         "models": first.record.all("model", Model)[-MOST_BUILT:],
     }
+
+
+def world_size(parts: list[Trained]) -> int:
+    return max(len(parts), *(part.world_size for part in parts))
+
+
+def _ranks(parts: list[Trained]) -> list[int]:
+    return [part.rank.rank for part in parts]
+
+
+def remarks(parts: list[Trained]) -> list[str]:
+    """Return what is to be said of the processes, ranks that are missing first."""
+    absent = missing_sentence(world_size(parts), _ranks(parts))
+    said = [remark for part in parts for remark in part.remarks]
+    return [absent, *said] if absent else said
 
 
 def measures(parts: list[Trained]) -> dict[str, Any]:
@@ -105,39 +120,6 @@ def mean_phases(parts: list[Trained]) -> dict[str, Phase] | None:
         )
         for name in PHASES
     }
-
-
-def communication(parts: list[Trained]) -> Communication | None:
-    """Return the inside of the communication phase; None with one process, or without windows."""
-    traced = [part for part in parts if part.windows]
-    if not traced or (len(parts) == 1 and parts[0].world_size == 1 and not _collectives(parts[0])):
-        return None
-    steps = sum(len(window.cube) for part in traced for window in part.windows)
-    windows = [window for part in traced for window in part.windows]
-    exposed = mean_phases(parts)
-    matched = match({part.rank.rank: _collectives(part) for part in traced})
-    late = matched.late_rank if matched else None
-    phases_ms = {
-        part.rank.rank: {name: phase.ms for name, phase in part.rank.phases.items()}
-        for part in parts
-        if part.rank.phases is not None
-    }
-    size = sum(c.bytes for window in windows for c in window.collectives if c.bytes > 0)
-    return Communication(
-        total_ms=sum(window.collective_ns for window in windows) / steps / 1e6,
-        exposed_ms=exposed["communication"].ms if exposed else 0.0,
-        transfer_ms=matched.transfer_ms if matched else None,
-        waiting_ms=matched.waiting_ms if matched else None,
-        late_rank=late,
-        late_rank_share=matched.late_rank_share if matched else None,
-        late_rank_phase=late_phase(phases_ms, late) if late is not None else None,
-        collectives=sum(len(window.collectives) for window in windows) / steps,
-        bytes=size / steps if size else None,
-    )
-
-
-def _collectives(part: Trained) -> list[Collective]:
-    return [collective for window in part.windows for collective in window.collectives]
 
 
 def _timelines(parts: list[Trained]) -> list[Timeline]:
@@ -215,6 +197,9 @@ def not_measured(parts: list[Trained]) -> list[NotMeasured]:
         found.append(NotMeasured(what="host_to_device", why="the training used no GPU"))
     if max(part.world_size for part in parts) == 1 and split:
         found.append(NotMeasured(what="communication", why="one process trained alone"))
+    unknown = arithmetic.of_ranks(parts)[1] if split else None
+    if unknown is not None:
+        found.append(unknown)
     return found
 
 

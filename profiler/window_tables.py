@@ -1,8 +1,7 @@
-"""The small tables of a reduced window: lines, operators, collectives, copies, batch sources."""
+"""The small tables of a reduced window: lines, operators, copies, batch sources."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -14,11 +13,8 @@ from speedprof.profiler.idle import Seen
 from speedprof.profiler.labels import PHASE_OF
 from speedprof.profiler.stacks import Source, code_of
 from speedprof.profiler.window_phases import (
-    IN_FLIGHT,
     Explained,
     blocking_copies,
-    named,
-    on_main,
 )
 
 if TYPE_CHECKING:
@@ -30,9 +26,8 @@ if TYPE_CHECKING:
     from speedprof.profiler.window_reading import Window
 
 CERTAIN = 1_000_000  # samples that a stack recorded at a backward pass itself counts for
-MOST_LINES, MOST_OPERATORS, MOST_COLLECTIVES = 200, 60, 20_000  # of one window
+MOST_LINES, MOST_OPERATORS = 200, 60  # of one window
 _COMPUTE = [index for index, phase in enumerate(PHASE_OF) if phase == "compute"]
-_TEMPLATE = re.compile(r"[<(].*$")
 
 
 def chains(cells: Cells) -> list[reduced.Chain]:
@@ -144,34 +139,6 @@ def calls(window: Window, explained: Explained, cells: Cells) -> int:
     _, start, _, outermost = _work(window, explained)
     label = cells.label[cells.moments.at(start)]
     return int((np.isin(label, _COMPUTE) & outermost & _inside(explained, start)).sum())
-
-
-def collectives(window: Window, explained: Explained) -> list[reduced.Collective]:
-    """Return the collectives in the order in which they began."""
-    device = explained.device
-    if device is not None and device.collective.any():
-        chosen = device.collective
-        columns = (device.name, device.start, device.end, device.bytes)
-    else:
-        chosen = named(window, IN_FLIGHT)
-        if not chosen.any():
-            chosen = named(window, re.compile(r"^(nccl:|xccl:|c10d::)")) & on_main(window)
-        event = window.event
-        columns = (event["name"], event["start"], event["end"], event["bytes"])
-    name, start, end, size = (column[chosen] for column in columns)
-    order = np.argsort(start, kind="stable")[:MOST_COLLECTIVES]
-    step = np.searchsorted(explained.boundaries, start, "right") - 1
-    return [
-        reduced.Collective(
-            name=_TEMPLATE.sub("", window.header.names[name[i]]).strip(),
-            step=window.header.first_step + int(step[i]),
-            start=int(start[i]),
-            end=int(end[i]),
-            bytes=int(size[i]),
-        )
-        for i in order.tolist()
-        if 0 <= step[i] < len(explained.boundaries) - 1
-    ]
 
 
 def copies(window: Window, explained: Explained) -> reduced.CopyTime | None:

@@ -26,6 +26,18 @@ DOING = {
     "host": "is busy in Python and launching",
     "outside": "is busy between steps",
 }
+DOING_EXACTLY = {
+    "compute.forward": "computes forward",
+    "compute.backward": "computes backward",
+    "compute.optimizer": "updates its parameters",
+    "host.launch": "launches kernels",
+    "host.python": "is busy in Python",
+    "host.allocator": "waits for memory to be allocated",
+    "host.synchronisation": "waits for its device",
+    "outside.checkpoint": "writes a checkpoint",
+    "outside.evaluation": "evaluates",
+    "outside.logging": "logs",
+}
 
 
 def check(run: Run) -> Finding | None:
@@ -45,6 +57,15 @@ def who(communication: Communication | None) -> str:
     if late is None or (share is not None and share < ONE_RANK):
         return "no one rank causes most of it"
     part = f" {percent(share)} of the time" if share is not None else " most often"
-    doing = DOING.get(communication.late_rank_phase or "")
-    why = f", because it {doing} longer than the others" if doing else ""
-    return f"rank {late} is the late one{part}{why}"
+    return f"rank {late} is the late one{part}{_why(communication)}"
+
+
+def _why(communication: Communication) -> str:
+    doing = DOING_EXACTLY.get(communication.late_rank_label or "")
+    doing = doing or DOING.get(communication.late_rank_phase or "")
+    if doing:
+        return f", because it {doing} longer than the others"
+    found = communication.matching.stragglers[:1] if communication.matching else []
+    if any(late.unseen_ms > sum(late.doing_ms.values()) for late in found):
+        return ", because it came late into the recorded steps already"
+    return ""
