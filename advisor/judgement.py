@@ -7,7 +7,7 @@ from typing import cast
 
 from speedprof.advisor import rules
 from speedprof.advisor.finding import Finding, Verdict
-from speedprof.advisor.rules import straggler
+from speedprof.advisor.rules import recorded_loading, straggler, warm_up
 from speedprof.advisor.rules.arithmetic_bound import compute_evidence
 from speedprof.advisor.shares import Part, finding, number, part, percent, plenty, step_ms
 from speedprof.advisor.story import STALL_STANDS_OUT, as_one_story
@@ -85,7 +85,7 @@ def _chief(run: Run, phase: str, findings: list[Finding]) -> Finding:
         if found.phase == phase:
             shares[found.cause] = shares.get(found.cause, 0.0) + found.share
     cause = max(shares, key=lambda name: shares[name], default=None)
-    if cause is None or shares[cause] < CAUSE_EXPLAINS * whole.share:
+    if not shares or shares[cause] < CAUSE_EXPLAINS * whole.share:
         return _unexplained(run, whole)
     here = [found for found in findings if found.phase == phase and found.cause == cause]
     return max(here, key=lambda found: (found.symptom_of is None, found.share))
@@ -111,7 +111,7 @@ def _ordered(findings: list[Finding], chief: Finding | None = None) -> tuple[Fin
 
 def _sentence(run: Run, phase: Phase, chief: Finding) -> str:
     threshold = COMPUTE_DOMINATES if chief.phase == "compute" else STALL_STANDS_OUT
-    words = cause_words(chief.phase, chief.cause, device=run.device)
+    words = _words(run, chief)
     where = f" at {chief.where}" if chief.where else ""
     late = f"; {straggler.who(run.communication)}" if chief.rule == straggler.NAME else ""
     doubt = (
@@ -122,6 +122,14 @@ def _sentence(run: Run, phase: Phase, chief: Finding) -> str:
     )
     takes = f"{PHASE_WORDS[chief.phase]} takes {percent(phase.share)} of each step{doubt}"
     return f"{takes}: {words}{where}{late}"
+
+
+def _words(run: Run, chief: Finding) -> str:
+    if chief.rule == recorded_loading.NAME:
+        return recorded_loading.makers(run)
+    if chief.rule == warm_up.NAME:
+        return warm_up.words(run)
+    return cause_words(chief.phase, chief.cause, device=run.device)
 
 
 def _balanced(phases: dict[str, Phase]) -> str:

@@ -17,7 +17,7 @@ STALL_STANDS_OUT = 0.20
 def as_one_story(run: Run, findings: list[Finding]) -> list[Finding]:
     """Mark each finding that is only the consequence, or the inside, of another one."""
     told = {found.rule: found for found in findings}
-    root = _crowding(told) | _lateness(run, findings)
+    root = _crowding(told) | _lateness(run, findings) | _warming(told)
     return [
         replace(found, symptom_of=root[found.rule]) if found.rule in root else found
         for found in findings
@@ -30,6 +30,18 @@ def _crowding(told: dict[str, Finding]) -> dict[str, str]:
     if crowded is None or preparing is None or crowded.share < preparing.share:
         return {}
     return {preparing.rule: crowded.rule}
+
+
+def _warming(told: dict[str, Finding]) -> dict[str, str]:
+    """What is no larger than the warm-up of its phase is a part of it."""
+    warm = told.get("warm-up")
+    if warm is None:
+        return {}
+    return {
+        found.rule: warm.rule
+        for found in told.values()
+        if found is not warm and found.phase == warm.phase and found.share <= warm.share
+    }
 
 
 def _lateness(run: Run, findings: list[Finding]) -> dict[str, str]:

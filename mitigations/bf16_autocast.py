@@ -74,6 +74,8 @@ def _gain(products: float, streams: float) -> Gain:
 
 
 def _unfit(run: Run) -> str | None:
+    if facts.types_unknown(run):
+        return "the trace does not tell in which types the model computes"
     if facts.dtypes(run) & {"bfloat16", "float16"}:
         return f"the model is in {', '.join(sorted(facts.dtypes(run)))} already"
     if facts.is_gpu(run):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from speedprof.advisor.finding import Finding
 from speedprof.advisor.judgement import Judgement
 from speedprof.advisor.loading import workers_busy
+from speedprof.advisor.rules import warm_up
 from speedprof.mitigations import (
     balanced_ranks,
     bf16_autocast,
@@ -142,11 +143,14 @@ def _fits(run: Run, judgement: Judgement) -> list[Advice]:
 
 
 def _hidden(run: Run, judgement: Judgement, finding: Finding) -> bool:
-    """Tell whether the loader would eat the gain: no computing is saved while batches are late.
+    """Tell whether nothing would be gained: no computing is saved while batches are late.
 
     MosaicML: progressive resizing, worth 4x, gave 1.10x where the loader was the limit. Behind
     workers that are never idle, the step is as long as they take, whatever else gets faster.
+    Nothing is to be done about a recording's warm-up.
     """
+    if warm_up.NAME in (finding.rule, finding.symptom_of):
+        return True
     verdict = judgement.verdict.finding
     if verdict is None or verdict.phase != "data_loading":
         return False

@@ -31,9 +31,9 @@ model = torch.compile(model)  # after moving it to the device, before Distribute
 
 
 def assess(run: Run, finding: Finding) -> Fit | Misfit:
-    if any(model.compiled for model in run.models):
+    if any(model.compiled for model in run.models) or facts.compiled_in_trace(run):
         return Misfit(reason="the model is compiled already")
-    if not run.models:
+    if not run.models and run.kind != "trace":
         return Misfit(reason="the model was not found")
     if not facts.is_gpu(run) and run.device != "cpu":
         return Misfit(reason=f"what compiling does on {run.device} is not known here")

@@ -7,6 +7,8 @@ from speedprof.advisor.shares import step_ms
 from speedprof.mitigations.gains import Pipeline, handoff_ms
 from speedprof.profiler.run import Loader, Machine, Run
 
+COMPILED = ("triton_", "CompiledFunction", "Torch-Compiled Region", "## Call CompiledFxGraph")
+
 
 def machine(run: Run) -> Machine | None:
     """Return the machine of the first rank, None where no machine was recorded."""
@@ -94,6 +96,17 @@ def loader_call(loader: Loader, **changes: object) -> str:
 def dtypes(run: Run) -> set[str]:
     """Return the parameter types of all models that were found."""
     return {dtype.removeprefix("torch.") for model in run.models for dtype in model.dtypes}
+
+
+def types_unknown(run: Run) -> bool:
+    """Tell whether the run is a trace: its operators do not say in which types they compute."""
+    return run.kind == "trace" and not run.models
+
+
+def compiled_in_trace(run: Run) -> bool:
+    """Tell whether a recorded trace shows a compiled model among its costliest kernels."""
+    operators = run.compute.operators if run.compute and run.kind == "trace" else []
+    return any(one.name.startswith(COMPILED) for one in operators)
 
 
 def kinds_share(run: Run, *kinds: str) -> float | None:

@@ -16,12 +16,17 @@ Source: PyTorch documentation of torch.utils.data; one blog measured 2.48x with 
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import number, plenty
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import Pipeline, best_workers, workers_gain
-from speedprof.mitigations.mitigation import Fit, Misfit
+from speedprof.mitigations.mitigation import Fit, Gain, Misfit
+from speedprof.profiler.ceilings import ceilings
+from speedprof.profiler.loader_marks import BY_WORKERS, FLAG
 from speedprof.profiler.run import Loader, Run
 
 MOST_WORKERS = 16  # one loader; published gains flatten below 20 (Lotus)
@@ -30,10 +35,13 @@ READERS_PER_CORE = (
 )
 MEMORY_SHARE = 0.5  # of the free memory that batches under way may take
 WORTH = 1.03
+FEWEST = 2  # where a trace tells too little for a model: one worker has no slack
 
 
 def assess(run: Run, _finding: Finding) -> Fit | Misfit:
     loader = run.training_loader()
+    if loader is None and run.kind == "trace":
+        return _of_a_trace(run)
     if loader is None:
         return Misfit(reason="no DataLoader makes the batches")
     hindrance = _hindrance(run, loader)
@@ -61,6 +69,40 @@ def assess(run: Run, _finding: Finding) -> Fit | Misfit:
         gain=gain,
         parameters=changes,
         by_hand=facts.loader_call(loader, **changes),
+    )
+
+
+def _of_a_trace(run: Run) -> Fit | Misfit:
+    """Advise on a loader of which only the waiting was recorded.
+
+    In the training thread, making batches takes as long as the thread is in the loader: twice as
+    many workers as that needs beside the rest of the step, for what the rest slows down.
+    """
+    gone, used = ceilings(run).get("data_loading"), run.gpu_use
+    makers = run.environment.flags.get(FLAG)
+    if makers is None or gone is None:
+        return Misfit(reason="the trace does not show that a DataLoader makes the batches")
+    gain = Gain(
+        low=gone.speedup_low,
+        high=gone.speedup_high,
+        model=f"the step without its wait for data, from the timeline: {number(gone.low_ms)} to "
+        f"{number(gone.high_ms)} ms; the longer one if the rest slows down as it did elsewhere",
+    )
+    if makers == BY_WORKERS:
+        return Fit(
+            reason="the workers deliver too late: more of them, where there are cores to spare",
+            gain=replace(gain, low=1.0),
+            by_hand="# in DataLoader(...): more than now, as long as cores are free\n"
+            "num_workers=..., persistent_workers=True,",
+        )
+    making = used.loader_ms if used is not None else 0.0
+    workers = min(max(FEWEST, math.ceil(2.0 * making / gone.low_ms)), MOST_WORKERS)
+    return Fit(
+        reason=f"the training thread makes its own batches; {workers} workers would make them "
+        "while the step runs, where there are cores to spare",
+        gain=gain,
+        parameters={"num_workers": workers, "persistent_workers": True},
+        by_hand=f"# in DataLoader(...):\nnum_workers={workers}, persistent_workers=True,",
     )
 
 

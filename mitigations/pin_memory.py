@@ -23,6 +23,11 @@ from speedprof.profiler.run import Run
 
 LEAST = 0.4  # of the copying, if nothing overlaps: assumed, no figure is published in numbers
 MEMORY_SHARE = 0.1  # of the free memory that pinned batches may take
+BY_HAND = """\
+# in DataLoader(...), where one makes the batches:
+pin_memory=True,
+# in the training loop
+batch = batch.to(device, non_blocking=True)"""
 
 
 def assess(run: Run, finding: Finding) -> Fit | Misfit:
@@ -31,6 +36,8 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
         return Misfit(
             reason=f"nothing is copied to another device: the training runs on {run.device}"
         )
+    if loader is None and run.kind == "trace":
+        return _of_a_trace(run, finding)
     if loader is None:
         return Misfit(
             reason="no DataLoader makes the batches; pin the buffers that are copied from"
@@ -54,6 +61,19 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
         parameters={"pin_memory": True},
         by_hand=facts.loader_call(loader, pin_memory=True)
         + "\n# in the training loop\nbatch = batch.to(device, non_blocking=True)",
+    )
+
+
+def _of_a_trace(run: Run, finding: Finding) -> Fit:
+    """Advise on copies whose loader was not recorded."""
+    pageable = run.copies.pageable_ms if run.copies else None
+    return Fit(
+        reason=f"{number(pageable or 0)} ms of each step are copies from pageable memory",
+        gain=removing(
+            finding.low, finding.high, what="copying from pageable memory", at_least=LEAST
+        ),
+        parameters={"pin_memory": True},
+        by_hand=BY_HAND,
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import runs
 
-from speedprof.profiler.run import Run
+from speedprof.profiler.run import Environment, Run
 
 Make = Callable[[], Run]
 
@@ -46,7 +46,18 @@ def updating(share_ms: float, **optimizer: object) -> Run:
     )
 
 
-FIRES: dict[str, tuple[Make, str, float]] = {  # rule -> run, cause, share of the step
+def recorded(makers: str | None = "num_workers=0", share: float = 0.5, **facts: object) -> Run:
+    flags = {"DataLoader": makers} if makers else {}
+    return runs.trace({LOADING: share}, **({"environment": Environment(flags=flags)} | facts))
+
+
+def warming(*walls_ms: float, host: float = 0.7) -> Run:
+    return runs.trace({"host": host}, series=runs.series(*walls_ms))
+
+
+FIRES: dict[str, tuple[Make, str | None, float]] = {  # rule -> run, cause, share of the step
+    "recorded-loading": (recorded, None, 0.5),
+    "warm-up": (lambda: warming(4000.0, 100.0, 90.0, 110.0), None, 3900 / 4300),
     "straggler": (
         lambda: talking(transfer_ms=10.0, waiting_ms=30.0, late_rank=1, late_rank_phase="host"),
         "straggler",
@@ -115,6 +126,15 @@ FIRES: dict[str, tuple[Make, str, float]] = {  # rule -> run, cause, share of th
 }
 
 SILENT: dict[str, list[Make]] = {
+    "recorded-loading": [
+        lambda: recorded(share=0.04),
+        lambda: runs.run({LOADING: 0.5}),  # a live run has rules of its own
+    ],
+    "warm-up": [
+        lambda: warming(240.0, 100.0, 90.0, 110.0),  # a slow step is no warm-up
+        lambda: warming(100.0, 100.0, 4000.0, 110.0),
+        lambda: runs.run({"host": 0.7}, series=runs.series(4000.0, 100.0, 90.0, 110.0)),
+    ],
     "straggler": [
         lambda: talking(transfer_ms=40.0, waiting_ms=0.0),
         lambda: talking(0.04, transfer_ms=0.0, waiting_ms=4.0),
@@ -172,6 +192,8 @@ SILENT: dict[str, list[Make]] = {
 }
 
 NOT_MEASURED: dict[str, list[Make]] = {
+    "recorded-loading": [lambda: runs.trace(phases=None)],
+    "warm-up": [lambda: runs.trace({"host": 0.7}), lambda: warming(4000.0, 100.0)],
     "straggler": [
         lambda: runs.run({TALKING: 0.4}),
         lambda: talking(waiting_ms=None, transfer_ms=None),

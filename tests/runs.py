@@ -8,6 +8,7 @@ from speedprof.profiler.run import (
     Compute,
     Copies,
     Environment,
+    GpuUse,
     Host,
     Line,
     Loader,
@@ -17,6 +18,7 @@ from speedprof.profiler.run import (
     Outside,
     Phase,
     Run,
+    StepSeries,
     StepTimes,
     SyncCall,
 )
@@ -70,6 +72,31 @@ def run(
         "environment": Environment(python="3.11", torch="2.9", threads=2),
     }
     return Run(**(fields | facts))  # type: ignore[arg-type]
+
+
+def trace(shares: dict[str, float] | None = None, **facts: object) -> Run:
+    """Return a run made of a recorded trace: no machine, no loader, no versions."""
+    recorded = {"kind": "trace", "device": "cuda", "machines": [], "environment": Environment()}
+    return run(shares, **(recorded | facts))
+
+
+def series(*walls_ms: float) -> StepSeries:
+    """Return steps of these lengths, all of them traced."""
+    nothing = [0.0] * len(walls_ms)
+    starts = [sum(walls_ms[:at]) / 1e3 for at in range(len(walls_ms))]
+    return StepSeries(
+        start_s=starts,
+        wall_ms=list(walls_ms),
+        input_wait_ms=nothing,
+        outside_ms=nothing,
+        traced=[True] * len(walls_ms),
+    )
+
+
+def gpu_use(**facts: float) -> GpuUse:
+    """Return a GPU that did nothing but what is named."""
+    nothing = dict.fromkeys(GpuUse.__struct_fields__, 0.0)
+    return GpuUse(**(nothing | {"step_ms": STEP_MS} | facts))
 
 
 def machine(cores: int = 2, **facts: object) -> Machine:

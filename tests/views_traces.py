@@ -101,7 +101,7 @@ def recorded_ranks() -> View:
             Straggler(rank=0, caused_ms=9.24, share=0.07, unseen_ms=9.0),
         ],
         ranks=[
-            RankWaiting(rank=k, inside_ms=200.0 - 30 * k, waited_ms=9.0, caused_ms=0.0, clock_ms=-k)
+            RankWaiting(rank=k, inside_ms=200.0 - 30 * k, waited_ms=9, caused_ms=0, clock_ms=-k)
             for k in range(4)
         ],
     )  # fmt: skip

@@ -21,21 +21,25 @@ from speedprof.advisor.rules import (
     pageable_copies,
     preparation_bound,
     python_time,
+    recorded_loading,
     slow_optimizer,
     storage_bound,
     straggler,
     synchronising_calls,
+    warm_up,
     worker_startup,
 )
 
 # what may be the cause of another finding comes first
 RULES: tuple[ModuleType, ...] = (
+    warm_up,
     straggler,
     cpu_oversubscription,
     worker_startup,
     storage_bound,
     preparation_bound,
     handoff_bound,
+    recorded_loading,
     pageable_copies,
     blocking_copies,
     copy_bandwidth,
