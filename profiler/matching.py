@@ -124,14 +124,13 @@ def _table(listed: list[Calls]) -> _Table:
     for one in listed:
         kind.append(_renumbered(one.kind, one.kinds, kinds))
         group.append(_renumbered(one.group, one.groups, groups))
-    whole_kind, whole_group = np.concatenate(kind), np.concatenate(group)
-    nameless = np.unique(whole_kind[whole_group == UNKNOWN])
-    whole_group[np.isin(whole_kind, nameless)] = UNKNOWN  # one rank cannot tell, so none can
+    whole_kind = np.concatenate(kind)
+    rank = np.repeat(np.arange(len(listed)), [len(one) for one in listed])
     return _Table(
-        rank=np.repeat(np.arange(len(listed)), [len(one) for one in listed]),
+        rank=rank,
         kind=whole_kind,
         kinds=list(kinds),
-        group=whole_group,
+        group=_told_by_all(np.concatenate(group), whole_kind, rank),
         sequence=np.concatenate([one.sequence for one in listed]),
         step=np.concatenate([one.step for one in listed]),
         start=np.concatenate([one.start for one in listed]),
@@ -143,6 +142,19 @@ def _renumbered(
 ) -> NDArray[np.int64]:
     numbers = [known.setdefault(name, len(known)) for name in names]
     return np.array([*numbers, UNKNOWN], np.int64)[index]  # UNKNOWN is the last
+
+
+def _told_by_all(
+    group: NDArray[np.int64], kind: NDArray[np.int64], rank: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Forget the groups of kinds for which a rank recorded none.
+
+    A few calls without one, as at the edge of a recording, stay by themselves.
+    """
+    called = np.unique(np.column_stack((kind, rank)), axis=0)
+    told = np.unique(np.column_stack((kind, rank))[group != UNKNOWN], axis=0)
+    every = np.bincount(called[:, 0]) == np.bincount(told[:, 0], minlength=kind.max(initial=0) + 1)
+    return np.where(every[kind], group, UNKNOWN)
 
 
 def _numbers(table: _Table) -> NDArray[np.int64]:

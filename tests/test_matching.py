@@ -115,6 +115,15 @@ def test_communicators_are_told_apart_where_all_ranks_recorded_them():
     assert pairs({0: calls(first), 1: silent}) == [[(0, 0.0), (1, 2.0)], [(0, 1.0), (1, 7.0)]]
 
 
+def test_a_call_without_a_communicator_at_the_edge_does_not_hide_those_of_the_others():
+    first = [call(0, 4, group="data"), call(1, 6, group="tensor")]
+    second = [call(-3, -2), call(2, 6, group="tensor"), call(7, 9, group="data")]
+    assert pairs({0: calls(first), 1: calls(second)}) == [
+        [(0, 0.0), (1, 7.0)],
+        [(0, 1.0), (1, 2.0)],
+    ]
+
+
 def test_sequence_numbers_count_more_than_order_and_steps():
     first = [call(t, t + 1, sequence=t) for t in (1, 2, 3)]
     second = [call(t, t + 1, sequence=t, step=1) for t in (2, 3, 4)]
