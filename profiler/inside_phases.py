@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from speedprof.profiler import arithmetic
 from speedprof.profiler.batch_sources import cubes, makes_batches
+from speedprof.profiler.device_use import DeviceUse
 from speedprof.profiler.labels import KINDS, LABELS, PHASE_OF
 from speedprof.profiler.operators import bound
-from speedprof.profiler.run import Compute, Copies, Host, Line, Operator, Outside
+from speedprof.profiler.run import Compute, Copies, GpuUse, Host, Line, Operator, Outside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -60,6 +62,7 @@ def compute(parts: Sequence[Trained]) -> Compute | None:
     spent = sum(time for label, time in ms.items() if label.startswith("compute."))
     scale = spent / max(sum(kinds.values()), 1)
     largest = sorted(named.items(), key=lambda item: -item[1][0])[:MOST_OPERATORS]
+    counted, _ = arithmetic.of_ranks(parts)
     return Compute(
         forward_ms=ms["compute.forward"],
         backward_ms=ms["compute.backward"],
@@ -70,7 +73,8 @@ def compute(parts: Sequence[Trained]) -> Compute | None:
             for (name, kind), (ns, calls) in largest
         ],
         operators_per_step=sum(window.operator_calls for _, window in _windows(parts)) / steps,
-        bound=bound(kinds),
+        bound=bound(kinds, arithmetic.of_peak(counted)),
+        arithmetic=counted,
     )
 
 
@@ -115,6 +119,17 @@ def copies(parts: Sequence[Trained]) -> Copies | None:
     )
 
 
+def gpu_use(parts: Sequence[Trained]) -> GpuUse | None:
+    """Return the use of the GPUs; None where windows saw none."""
+    used = [step for _, window in _windows(parts) for step in window.use]
+    if not used:
+        return None
+    mean = {name: float(np.mean([getattr(u, name) for u in used])) / 1e6 for name in _USES}
+    wall = mean.pop("wall")
+    return GpuUse(step_ms=wall, **{f"{name}_ms": ms for name, ms in mean.items()})
+
+
+_USES = (*DeviceUse.__struct_fields__, "idle", "exposed_communication")
 Place = tuple[str, int, str, str, str]  # file, line, function, phase, kind
 
 

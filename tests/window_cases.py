@@ -34,6 +34,7 @@ class Case:
     events: list[tuple[int, ...]] = field(default_factory=list)
     probes: list[tuple[int, ...]] = field(default_factory=list)
     samples: list[tuple[int, ...]] = field(default_factory=list)
+    flops: list[int] = field(default_factory=list)
     names: dict[str, int] = field(default_factory=dict)
     types: dict[str, int] = field(default_factory=dict)
     stacks: dict[tuple[tuple[str, int, str, bool], ...], int] = field(default_factory=dict)
@@ -48,10 +49,13 @@ class Case:
         thread: int = MAIN,
         stream: int = -1,
         correlation: int = 0,
+        linked: int = 0,
         size: int = 0,
+        flops: int = 0,
     ) -> Case:
         """Add an event; with a stream it is the device's."""
         device = -1 if stream < 0 else 0
+        self.flops.append(flops)
         self.events.append(
             (
                 self.names.setdefault(name, len(self.names)),
@@ -62,7 +66,7 @@ class Case:
                 device,
                 stream,
                 correlation,
-                0,
+                linked,
                 size,
                 0,
             )
@@ -76,6 +80,8 @@ class Case:
         end: float,
         *,
         launched: float | None = None,
+        thread: int = MAIN,
+        linked: int = 0,
         stream: int = 7,
     ) -> Case:
         """Add a kernel and, where it is said, its launch."""
@@ -87,9 +93,12 @@ class Case:
                 launched,
                 launched + 0.01,
                 kind="cuda_runtime",
+                thread=thread,
                 correlation=number,
             )
-        return self.event(name, start, end, kind=kind, stream=stream, correlation=number)
+        return self.event(
+            name, start, end, kind=kind, stream=stream, correlation=number, linked=linked
+        )
 
     def probe(self, what: str, start: float, end: float) -> Case:
         self.probes.append((window_file.PROBES.index(what), ZERO + ns(start), ZERO + ns(end), -1))
@@ -139,6 +148,8 @@ class Case:
             "probe": _columns(window_file.PROBE_COLUMNS, self.probes),
             "sample": _columns(window_file.SAMPLE_COLUMNS, self.samples),
         }
+        if any(self.flops):
+            tables["event"]["flops"] = array("q", self.flops)
         window_file.write(str(path), header, tables)
         return path
 
