@@ -91,6 +91,14 @@ def test_a_boundary_that_ranks_cross_at_different_calls_moves_none_of_them():
         assert [[start for _, start in one] for one in matched] == [[t, t] for t in times]
 
 
+def test_one_call_more_on_one_rank_moves_no_other_step():
+    times = (1, 4, 7, 11, 14, 17, 21, 24, 27)
+    first = calls([call(t, t + 1, step=t // 10) for t in times])
+    second = calls([call(t, t + 1, step=int(t // 10)) for t in (*times[:3], 10.5, *times[3:])])
+    matched = pairs({0: first, 1: second})
+    assert [[start for _, start in one] for one in matched] == [[t, t] for t in times]
+
+
 def test_other_kinds_and_other_steps_do_not_match():
     assert match({0: did((0, 5)), 1: did((0, 5), step=2)}) is None
     assert match({0: did((0, 5)), 1: did((0, 5), kind="barrier")}) is None
