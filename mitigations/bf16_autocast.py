@@ -79,8 +79,7 @@ def _unfit(run: Run) -> str | None:
     if facts.dtypes(run) & {"bfloat16", "float16"}:
         return f"the model is in {', '.join(sorted(facts.dtypes(run)))} already"
     if facts.is_gpu(run):
-        node = facts.machine(run)
-        old = [gpu for gpu in (node.gpus if node else []) if any(name in gpu for name in OLD_GPUS)]
+        old = [gpu for gpu in facts.gpus(run) if any(name in gpu for name in OLD_GPUS)]
         return f"{old[0]} has no bf16 units; fp16 with a GradScaler may help" if old else None
     if run.device != "cpu":
         return f"what bf16 does on {run.device} is not known here"

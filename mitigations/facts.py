@@ -7,6 +7,8 @@ from speedprof.advisor.shares import step_ms
 from speedprof.mitigations.gains import Pipeline, handoff_ms
 from speedprof.profiler.run import Loader, Machine, Run
 
+PRECISIONS = {"fp32": "float32", "tf32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+USED = 0.1  # of the FLOPs: a type below that is an exception
 COMPILED = ("triton_", "CompiledFunction", "Torch-Compiled Region", "## Call CompiledFxGraph")
 
 
@@ -94,13 +96,30 @@ def loader_call(loader: Loader, **changes: object) -> str:
 
 
 def dtypes(run: Run) -> set[str]:
-    """Return the parameter types of all models that were found."""
-    return {dtype.removeprefix("torch.") for model in run.models for dtype in model.dtypes}
+    """Return the parameter types of all models that were found.
+
+    Of a recorded trace, the types in which its kernels multiply.
+    """
+    found = {dtype.removeprefix("torch.") for model in run.models for dtype in model.dtypes}
+    counted = run.compute.arithmetic if run.compute and run.kind == "trace" else None
+    if counted is None:
+        return found
+    whole = sum(counted.precisions.values())
+    used = (name for name, flops in counted.precisions.items() if flops >= USED * whole)
+    return found | {PRECISIONS.get(name, name) for name in used if name}
 
 
 def types_unknown(run: Run) -> bool:
-    """Tell whether the run is a trace: its operators do not say in which types they compute."""
-    return run.kind == "trace" and not run.models
+    """Tell whether the run is a trace whose kernels do not tell in which types they multiply."""
+    return run.kind == "trace" and not dtypes(run)
+
+
+def gpus(run: Run) -> list[str]:
+    """Return the names of the devices that are known."""
+    node = machine(run)
+    counted = run.compute.arithmetic if run.compute else None
+    recorded = [counted.device] if counted is not None and counted.device else []
+    return node.gpus if node is not None and node.gpus else recorded
 
 
 def compiled_in_trace(run: Run) -> bool:

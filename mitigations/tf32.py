@@ -44,10 +44,10 @@ def assess(run: Run, _finding: Finding) -> Fit | Misfit:
 
 
 def _unsuited(run: Run) -> str | None:
-    node, precision = facts.machine(run), run.environment.flags.get(PRECISION)
+    precision = run.environment.flags.get(PRECISION)
     if run.device != "cuda":
         return "TF32 is a type of NVIDIA GPUs"
-    if not any(name in gpu for gpu in (node.gpus if node else []) for name in AMPERE):
+    if not any(name in gpu for gpu in facts.gpus(run) for name in AMPERE):
         return "the GPU is not known to have TF32 units"
     if precision is None:
         return "the precision of float32 products was not recorded"

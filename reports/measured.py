@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MUCH_IDLE = 0.2  # of the step: from here it is said whether the loader is to blame
 LITTLE = 0.005  # of the step
+WORTH = 1.05  # from here what a stall costs is worth a line
 
 
 def sentences(view: View) -> list[str]:
@@ -26,7 +27,7 @@ def sentences(view: View) -> list[str]:
     On the CPU the phases have said it all.
     """
     run = view.run
-    said = [gpu(run), communication(run), ranks(run), copies(run)]
+    said = [gpu(run), communication(run), ranks(run), copies(run), arithmetic(run)]
     if run.kind == "trace" or run.gpu_use is not None:
         said.append(bottleneck_gone(view))
     return [sentence for sentence in said if sentence is not None]
@@ -113,6 +114,22 @@ def plenty(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
+def arithmetic(run: Run) -> str | None:
+    """Say how fast products run, and what part of the device's roof the step uses."""
+    counted = run.compute.arithmetic if run.compute is not None else None
+    if counted is None:
+        return None
+    types = " and ".join(name for name in counted.precisions if name)
+    inside = f" in {types}" if types else ""
+    said = (
+        f"kernels with known FLOPs run at {wording.number(counted.tflops_per_s)} TFLOP/s{inside}"
+    )
+    if counted.mfu is None:
+        return said
+    roofs = ", ".join(f"{wording.number(rate)} for {name}" for name, rate in counted.peaks.items())
+    return f"{said}; MFU {wording.percent(counted.mfu)} of the {counted.device}'s roof ({roofs})"
+
+
 def _spent(run: Run, ms: float) -> str:
     """Say a time per step, and the sum of a recorded trace's steps, where that is another one."""
     steps = run.traced_steps
@@ -130,6 +147,8 @@ def bottleneck_gone(view: View) -> str | None:
         return None
     largest = max(view.ceilings, key=lambda name: view.ceilings[name].speedup_high)
     name = found.phase if found is not None and found.phase in view.ceilings else largest
+    if view.ceilings[name].speedup_high < WORTH:
+        return None
     return f"without {PHASE_GONE[name]} a step would take {outcome(view.ceilings[name])}"
 
 

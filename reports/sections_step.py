@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from speedprof.reports import figures_steps, figures_timeline, wording
+from speedprof.reports import figures_steps, figures_timeline, sections_arithmetic, wording
 from speedprof.reports.parts import Column, Facts, Section, Table
 
 if TYPE_CHECKING:
@@ -139,9 +139,12 @@ def compute(run: Run) -> Section | None:
     measured = run.compute
     if measured is None:
         return None
-    parts: list[Facts | Table] = [Facts(pairs=_compute_facts(measured))]
+    parts: list[Facts | Table] = [
+        Facts(pairs=_compute_facts(measured) + sections_arithmetic.pairs(measured.arithmetic))
+    ]
     if measured.kinds:
         parts.append(_kinds(measured))
+    parts += sections_arithmetic.kinds(measured.arithmetic)
     if measured.operators:
         parts.append(_operators(measured))
     return Section(name="compute", title="Compute", parts=tuple(parts))

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from speedprof.mitigations.catalogue import Advice
     from speedprof.mitigations.mitigation import Gain
     from speedprof.profiler.ceilings import Ceiling
-    from speedprof.profiler.run import Phase, Run
+    from speedprof.profiler.run import Compute, Phase, Run
     from speedprof.reports.view import View
 
 FORMAT = 1
@@ -51,6 +51,7 @@ def _report(view: View) -> Json:
         "phases": _phases(run.phases),
         "ceilings": {name: _ceiling(gone) for name, gone in view.ceilings.items()},
         "gpu_use": _facts(run.gpu_use),
+        "compute": _compute(run.compute),
         "copies": _facts(run.copies),
         "communication": _facts(run.communication),
         "missing_ranks": [list(stretch) for stretch in run.missing_ranks],
@@ -110,6 +111,14 @@ def _ceiling(gone: Ceiling) -> Json:
 def _facts(measured: msgspec.Struct | None) -> object:
     """Return measured facts under the names that `profiler.run` gives them."""
     return _rounded_within(msgspec.to_builtins(measured))
+
+
+def _compute(compute: Compute | None) -> object:
+    """Return the inside of compute without its operators: their names may be pages long."""
+    if compute is None:
+        return None
+    plain: Json = msgspec.to_builtins(compute)
+    return _rounded_within({key: value for key, value in plain.items() if key != "operators"})
 
 
 def _rounded_within(value: object) -> object:

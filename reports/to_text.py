@@ -177,12 +177,17 @@ def _footer(console: Console, view: View, report: str | None) -> None:
     gaps = view.run.not_measured
     console.print()
     if gaps:
-        named = ", ".join(f"{gap.what.replace('_', ' ')} ({gap.why})" for gap in gaps)
+        named = ", ".join(f"{gap.what.replace('_', ' ')} ({_short(gap.why)})" for gap in gaps)
         console.print(_text(f"Not measured: {named}", "dim"))
     for note in view.run.notes[:MOST]:
         console.print(_text(f"Note: {note}", "dim"))
     if report is not None:
         console.print(_text("Report: ").append_text(_text(report, "cyan")), soft_wrap=True)
+
+
+def _short(why: str) -> str:
+    """Return the reason without the advice that may follow it; the page has both."""
+    return why.partition(";")[0]
 
 
 def _row(console: Console, label: str, content: Text) -> None:

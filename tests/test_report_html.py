@@ -378,3 +378,9 @@ def test_late_ranks_are_listed_with_what_kept_them() -> None:
     cells = [cell.text for cell in all_of(elements_of(recorded_ranks()), "td")]
     assert "kept by host: allocator" in cells
     assert "it came late into the recorded steps" in cells
+
+
+def test_flops_come_with_the_source_of_their_roof() -> None:
+    text = to_html.render(recorded())
+    assert "NVIDIA V100 data sheet" in text
+    assert "Kinds of work with known FLOPs" in text

@@ -105,6 +105,11 @@ def test_the_gpus_use_and_the_step_without_its_bottleneck_are_said() -> None:
     assert "from pageable memory take 1.92 ms (11.5 ms in 6 steps) a step at 10.1 GB/s" in text
 
 
+def test_the_mfu_names_its_roof() -> None:
+    text = " ".join(to_text.render(recorded()).split())
+    assert "13.4 TFLOP/s in fp32; MFU 28 % of the V100 SXM2's roof (15.7 for fp32)" in text
+
+
 def test_transfer_and_the_late_rank_are_said_with_what_kept_it() -> None:
     text = " ".join(to_text.render(recorded_ranks()).split())
     assert "transfer 103.8 of the 110.0 to 200.0 ms that a rank spends in them" in text

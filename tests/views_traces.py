@@ -12,6 +12,8 @@ from views_large import gpu_timeline, ranks_with_a_straggler
 
 from speedprof.advisor.finding import Finding
 from speedprof.profiler.run import (
+    Arithmetic,
+    ArithmeticKind,
     Compute,
     Copies,
     Environment,
@@ -42,6 +44,22 @@ USE = GpuUse(
     loader_idle_ms=60.2,
 )  # fmt: skip
 
+SUMS = Arithmetic(
+    flops=7.8e11,
+    tflops_per_s=13.4,
+    coverage=0.98,
+    precisions={"fp32": 7.8e11},
+    kinds={
+        "convolution": ArithmeticKind(
+            ms=58.0, counted_ms=58.0, flops=7.8e11, tflops_per_s=13.4, of_peak=0.86
+        )
+    },
+    mfu=0.28,
+    peaks={"fp32": 15.7},
+    device="V100 SXM2",
+    source="NVIDIA V100 data sheet",
+)
+
 
 def trace(**changes: object) -> Run:
     wall = 177.6
@@ -60,7 +78,9 @@ def trace(**changes: object) -> Run:
         step_ms=msgspec.structs.replace(step_times(wall, count=6), samples_per_s=None),
         series=None,
         phases=phases(wall, 0.334, 0.01, 0.556, 0.0, 0.1, 0.0),
-        compute=Compute(kinds={"convolution": 58.0, "normalisation": 39.0}),
+        compute=Compute(
+            kinds={"convolution": 58.0, "normalisation": 39.0}, bound="arithmetic", arithmetic=SUMS
+        ),
         copies=Copies(pageable_ms=1.92, pinned_ms=0, blocking_ms=2.0, bytes=19e6, gb_per_s=10.1),
         gpu_use=USE,
         host=Host(launch_ms=17.0, python_ms=0.5, allocator_ms=0.2, synchronisation_ms=0.1),
