@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
 import numpy as np
 
-from speedprof.profiler.labels import LABELS
+from speedprof.profiler.batch_sources import makes_batches
+from speedprof.profiler.labels import LABEL, LABELS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
     from speedprof.profiler.intervals import Times
     from speedprof.profiler.reduced import Collective, ReducedWindow
+    from speedprof.profiler.stacks import Source
 
 UNKNOWN = -1  # group, sequence
 ROUNDING_NS = 1_000
@@ -44,17 +47,40 @@ class Calls:
         return len(self.start)
 
 
-def calls_of(windows: Sequence[ReducedWindow], most: int | None = None) -> Calls:
-    """Return the collectives of a rank's windows; of windows in a row each of them once."""
-    inside = [c for w in windows for c in w.collectives if c.step >= w.first_step]
+def calls_of(
+    windows: Sequence[ReducedWindow],
+    sources: frozenset[Source] = frozenset(),
+    *,
+    most: int | None = None,
+) -> Calls:
+    """Return the collectives of a rank's windows; of windows in a row each of them once.
+
+    What the rank did in its batch `sources` before one is data loading.
+    """
+    every = [(w, c) for w in windows for c in _resolved(w, sources)]
+    inside = [c for w, c in every if c.step >= w.first_step]
     known = {(c.start, c.end) for c in inside}
-    cut_off = [
-        c
-        for w in windows
-        for c in w.collectives
-        if c.step < w.first_step and (c.start, c.end) not in known
-    ]
+    cut_off = [c for w, c in every if c.step < w.first_step and (c.start, c.end) not in known]
     return calls(inside, cut_off, most=most)
+
+
+def _resolved(window: ReducedWindow, sources: frozenset[Source]) -> list[Collective]:
+    batches = {n for n in range(len(window.chains)) if makes_batches(window, n, sources)}
+    return [
+        msgspec.structs.replace(c, before=_with_batches(c, batches))
+        if batches and c.chains and c.before
+        else c
+        for c in window.collectives
+    ]
+
+
+def _with_batches(collective: Collective, batches: set[int]) -> list[int]:
+    before = list(collective.before)
+    for chain, label, ns in collective.chains:
+        if chain in batches:
+            before[label] -= ns
+            before[LABEL["data_loading"]] += ns
+    return before
 
 
 def calls(

@@ -90,7 +90,7 @@ def trained(
         warmup=min(warmup, steps),
         traced=_steps(traced),
         windows=[msgspec.structs.replace(window, collectives=[]) for window in usable],
-        calls=calls_of(usable, most_collectives),
+        calls=calls_of(usable, sources, most=most_collectives),
         unusable=[w.unusable for w in windows if w.unusable is not None],
         sources=sources,
         breakdown=parts,

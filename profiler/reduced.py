@@ -69,6 +69,7 @@ class Collective(msgspec.Struct, frozen=True, kw_only=True):
     # that it spent while it was in this one
     before: list[int] = []
     during: list[int] = []
+    chains: list[tuple[int, int, int]] = []  # of before: chain, label, ns
 
 
 class CopyTime(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from speedprof.profiler.cells import NO_CHAIN
 from speedprof.profiler.collectives import kind
 from speedprof.profiler.labels import LABELS
 from speedprof.profiler.reduced import Collective
@@ -52,7 +53,10 @@ def collectives(window: Window, explained: Explained, cells: Cells) -> list[Coll
     kinds = [kind(name) for name in names]
     annotated = _annotations(window, found)
     group, sequence = _recorded(window, found, "group"), _recorded(window, found, "sequence")
-    before, during = _before(found, explained, cells), _by_label(found.start, found.end, cells)
+    since = _since(found, explained)
+    before = _by_label(since, found.start, cells)
+    during = _by_label(found.start, found.end, cells)
+    chains = _by_chain(since, found.start, cells)
     step = np.searchsorted(explained.boundaries, found.start, "right") - 1
     return [
         Collective(
@@ -66,6 +70,7 @@ def collectives(window: Window, explained: Explained, cells: Cells) -> list[Coll
             sequence=int(sequence[i]) if sequence[i] >= 0 else None,
             before=before[i],
             during=during[i],
+            chains=chains.get(i, []),
         )
         for i in range(len(found.start))
         if step[i] < len(explained.boundaries) - 1
@@ -138,14 +143,11 @@ def _around(window: Window, chosen: NDArray[np.bool_], what: str, moment: Times)
     return np.where(holds, window.event[what][row], -1)
 
 
-def _before(found: _Found, explained: Explained, cells: Cells) -> list[list[int]]:
-    """Return for each collective the time by label since the one before it ended.
-
-    Nothing is known of one that began before the one before it had ended.
-    """
+def _since(found: _Found, explained: Explained) -> Times:
+    """Return when the collective before each one ended; that is later where they overlap."""
     first = int(explained.boundaries[0])
-    ended = np.maximum.accumulate(np.concatenate(([first], found.end)))[:-1]
-    return _by_label(ended, found.start, cells)
+    ended: Times = np.maximum.accumulate(np.concatenate(([first], found.end)))[:-1]
+    return ended
 
 
 def _by_label(start: Times, end: Times, cells: Cells) -> list[list[int]]:
@@ -162,3 +164,24 @@ def _by_label(start: Times, end: Times, cells: Cells) -> list[list[int]]:
         so_far = np.concatenate(([0], np.cumsum(np.where(label == number, length, 0))))
         spent[inside, number] = so_far[high[inside]] - so_far[low[inside]]
     return [row if known else [] for row, known in zip(spent.tolist(), inside, strict=True)]
+
+
+def _by_chain(start: Times, end: Times, cells: Cells) -> dict[int, list[tuple[int, int, int]]]:
+    """Return (chain, label, ns) of the spans, which do not overlap, by the span's index."""
+    real = np.flatnonzero(start < end)
+    low, high = start[real], end[real]
+    every = np.unique(np.concatenate((cells.moments.edges, low, high)))
+    moment, length = every[:-1], np.diff(every)
+    cell = cells.moments.at(moment)
+    at = np.searchsorted(low, moment, "right") - 1
+    inside = (at >= 0) & (cells.chain[cell] != NO_CHAIN)
+    inside &= moment < np.append(high, 0)[at]
+    where = np.column_stack(
+        (real[at[inside]], cells.chain[cell[inside]], cells.label[cell[inside]])
+    )
+    distinct, number = np.unique(where, axis=0, return_inverse=True)
+    spent = np.bincount(number.ravel(), length[inside], len(distinct)).astype(np.int64)
+    found: dict[int, list[tuple[int, int, int]]] = {}
+    for (which, chain, label), ns in zip(distinct.tolist(), spent.tolist(), strict=True):
+        found.setdefault(which, []).append((chain, label, ns))
+    return found

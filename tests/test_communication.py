@@ -80,6 +80,18 @@ def test_a_late_rank_is_named_with_what_it_did_before_it_came(
     assert late.unseen_ms == 0.0
 
 
+def test_a_rank_is_late_by_its_data_where_a_generator_makes_it(tmp_path: Path):
+    batches = [("/home/me/train.py", 20, "batches", True), *LOOP]
+    cases = {}
+    for rank, until in enumerate((10, 38)):
+        case = exchanging(Case([0, 50]), 0.5, 1).sampled(1, until, batches)
+        case.probe("backward", until, until + 2).event("aten::mm", until, until + 2)
+        cases[rank] = exchanging(case.sample(until + 1, LOOP), until + 2, 45)
+    run = run_of(tmp_path, cases)
+    assert run.input_kind == "generator"
+    assert talk(run).late_rank_label == "data_loading"
+
+
 def test_what_all_ranks_do_makes_nobody_late(tmp_path: Path):
     """All compute for 20 ms; one of them reads its data first."""
     cases = {}
