@@ -2,11 +2,13 @@
 
 PyTorch before 2.0 recorded shapes without strides, so that a convolution's own record does not
 tell the size of its output. Its backward pass does: the gradient has that size. An input and a
-weight that occur with two sizes of output (another stride) say nothing.
+weight that occur with two sizes of output (another stride) say nothing. The gradient of a weight
+does not tell the weight's size; the backward pass around it does.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,7 +22,6 @@ if TYPE_CHECKING:
     from speedprof.profiler.flops import Shape
 
 _Fixed = tuple[int, ...]
-_Known = dict[tuple[_Fixed, _Fixed], set[_Fixed]]
 
 _VENDORS = ("cudnn", "miopen", "mkldnn")
 # `aten::convolution` may be transposed without telling; these have another name then
@@ -34,6 +35,8 @@ _BACKWARD = {
     "aten::convolution_backward": (0, 1, 2),
     **{f"{name}_backward": (1, 0, 2) for name in _FORWARD},
 }
+_AROUND = frozenset(f"{name}_backward" for name in _FORWARD)
+_LAST = b"\xff"  # behind all JSON
 _TOLD_BY_OTHERS = _FORWARD | _GRADIENT_OF_INPUT | _GRADIENT_OF_WEIGHT
 COUNTED = flops.COUNTED | _TOLD_BY_OTHERS | frozenset(_BACKWARD)
 
@@ -48,8 +51,9 @@ class TraceFlops:
         self._counted: dict[tuple[str, bytes, bytes], int | None] = {}
         self._found: dict[int, int] = {}
         self._open: list[tuple[int, str, bytes]] = []
-        self._outputs: _Known = {}
-        self._weights: _Known = {}
+        self._around: list[tuple[int, bytes]] = []
+        self._outputs: dict[tuple[_Fixed, _Fixed], set[_Fixed]] = {}
+        self._shapes: dict[bytes, list[Shape]] = {}
 
     def add(self, event: int, name: str, dims: bytes, concrete: bytes = b"") -> None:
         """Take an event of this operator; `dims` and `concrete` are JSON, or none at all."""
@@ -64,14 +68,22 @@ class TraceFlops:
             self._found[event] = count
         elif name in _TOLD_BY_OTHERS:
             self._open.append((event, name, dims))
+        elif name in _AROUND:
+            self._around.append((event, dims))
 
-    def all(self) -> dict[int, int]:
-        """Return the FLOPs by event; events whose FLOPs cannot be known are left out."""
-        told: dict[tuple[str, bytes], int | None] = {}
+    def all(self, thread: Sequence[int], start: Sequence[int]) -> dict[int, int]:
+        """Return the FLOPs by event; events whose FLOPs cannot be known are left out.
+
+        `thread` and `start` are those of all events.
+        """
+        around = [(int(thread[event]), int(start[event]), dims) for event, dims in self._around]
+        around.sort()
         for event, name, dims in self._open:
-            if (name, dims) not in told:
-                told[name, dims] = self._told(name, shapes_of(_decoded(dims)))
-            count = told[name, dims]
+            moment = (int(thread[event]), int(start[event]), _LAST)
+            before = bisect_right(around, moment) - 1
+            outer = around[before] if before >= 0 else None
+            known = outer is not None and outer[0] == moment[0]
+            count = self._told(name, dims, outer[2] if outer and known else b"")
             if count is not None:
                 self._found[event] = count
         self._open.clear()
@@ -79,33 +91,34 @@ class TraceFlops:
 
     def _learn(self, name: str, dims: bytes) -> None:
         order = _BACKWARD.get(name)
-        shapes = shapes_of(_decoded(dims)) if order else []
+        shapes = self._of(dims) if order else []
         if order is None or len(shapes) < 3 or not convolved(shapes[:3]):
             return
         gradient, given, weight = (tuple(shapes[place]) for place in order)
         self._outputs.setdefault((given, weight), set()).add(gradient)
-        self._weights.setdefault((given, gradient), set()).add(weight)
 
-    def _told(self, name: str, shapes: list[Shape]) -> int | None:
+    def _told(self, name: str, dims: bytes, around: bytes) -> int | None:
+        shapes = self._of(dims)
         if len(shapes) < (2 if name in _FORWARD else 3):
             return None
-        first, second, third = ((*shapes, [])[place] for place in range(3))
+        gradient, weight = shapes[1], shapes[2] if len(shapes) > 2 else []
         if name in _FORWARD:
-            gradient, weight = _only(self._outputs, first, second), second
-        elif name in _GRADIENT_OF_INPUT:
-            gradient, weight = second, third
-        else:
-            gradient, weight = second, _only(self._weights, third, second)
+            outputs = self._outputs.get((tuple(shapes[0]), tuple(shapes[1])), set())
+            gradient = list(next(iter(outputs))) if len(outputs) == 1 else []
+            weight = shapes[1]
+        elif name in _GRADIENT_OF_WEIGHT:
+            outer = self._of(around)  # (input, gradient, weight, ...)
+            fits = outer[:2] == [shapes[2], gradient] and len(outer) > 2
+            weight = outer[2] if fits else []
         if not convolved([gradient, weight]):
             return None
         count = convolution(weight, gradient)
         return count if count < flops.MOST else None
 
-
-def _only(known: _Known, first: Sequence[int], second: Sequence[int]) -> Sequence[int]:
-    """Return the only shape that was seen with these two; [] where there is none, or several."""
-    found = known.get((tuple(first), tuple(second)), set())
-    return next(iter(found)) if len(found) == 1 else []
+    def _of(self, dims: bytes) -> list[Shape]:
+        if dims not in self._shapes:
+            self._shapes[dims] = shapes_of(_decoded(dims))
+        return self._shapes[dims]
 
 
 def _decoded(text: bytes) -> object:
