@@ -127,16 +127,16 @@ def _doing(
     All ranks left the collective before together, so what they did from then until the late one
     came is compared: the others' own time and their wait. A rank that computes while others wait
     is not late by that if these compute beside their wait. What cannot be explained is charged to
-    nothing. Where the recording begins in between, the late rank's may have begun later: this is
-    `unseen`.
+    nothing. Where the recording begins in between, the late rank's may have begun later than that
+    of the one that waited longest: this is `unseen`.
     """
-    spent, usual = _until_the_late_one_came(matches, late, wait)
+    spent, usual, waiters = _until_the_late_one_came(matches, late, wait)
     excess = np.maximum(spent - usual, 0.0)
     excess[:, LABEL["communication"]] = 0.0
     known = np.logical_not(np.isnan(excess).any(axis=1))
     charged = np.where(known[:, None], excess, 0.0)
     charged *= np.minimum(1.0, longest / np.maximum(charged.sum(axis=1), 1.0))[:, None]
-    began_later = usual.sum(axis=1) - spent.sum(axis=1)
+    began_later = waiters - spent.sum(axis=1)
     unseen = np.where(known & matches.opening[late], began_later, 0.0)
     unseen = np.clip(unseen, 0.0, np.maximum(longest - charged.sum(axis=1), 0.0))
     count, rank = len(matches.ranks), matches.rank[late]
@@ -151,23 +151,27 @@ def _doing(
 
 def _until_the_late_one_came(
     matches: Matches, late: NDArray[np.int64], wait: Times
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Return ns by collective and label: the late rank's, and the median of the others'.
 
-    What a rank spent before it came and, while it waited, inside. The wait is taken to be like the
-    whole of the call, of which it is most where it matters.
+    That is what a rank spent before it came and, while it waited, inside. The wait is taken to be
+    like the whole of the call, of which it is most where it matters. The third is the sum over
+    labels of the rank that waited longest.
     """
     waiting = wait / np.maximum(matches.end - matches.start, 1)
     others = np.ones(len(matches.rank), np.bool_)
     others[late] = False
     group = matches.collective[others]
+    waiter = np.lexsort((-wait * others, matches.collective))[matches.first]
     spent, usual = np.empty((2, len(matches), len(LABELS)))
+    waiters = np.zeros(len(matches))
     for label in range(len(LABELS)):
         before, during = matches.spent(label)
         column = before + np.nan_to_num(during) * waiting
         spent[:, label] = column[late]
         usual[:, label] = medians(group, column[others])
-    return spent, usual
+        waiters += column[waiter]
+    return spent, usual, waiters
 
 
 def _summed(rank: NDArray[np.int64], value: Times, count: int) -> Times:
