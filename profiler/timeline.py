@@ -27,6 +27,7 @@ def representative(explained: Explained, cells: Cells, header: Header) -> Timeli
     step = int(np.argsort(walls, kind="stable")[(len(walls) - 1) // 2])
     start, end = int(boundaries[step]), int(boundaries[step + 1])
     drawn = [
+        ("DataLoader", _pieces(explained.loop.loader, "data_loading", "next batch")),
         ("training thread", _host(explained)),
         *_streams(explained),
         ("collectives", _pieces(explained.collectives, "communication", "collective")),
@@ -48,8 +49,7 @@ def _host(explained: Explained) -> list[Piece]:
     phase = "compute" if explained.device is None else "host"
     forward = training - loop.backward - loop.optimizer
     return sorted(
-        _pieces(loop.loader, "data_loading", "next batch")
-        + _pieces(loop.checkpoint, "outside", "checkpoint")
+        _pieces(loop.checkpoint, "outside", "checkpoint")
         + _pieces(loop.evaluation - loop.checkpoint, "outside", "evaluation")
         + _pieces(forward, phase, "forward")
         + _pieces((training & loop.backward) - loop.optimizer, phase, "backward")

@@ -1,4 +1,4 @@
-"""One recorded trace with our answer beside it, as `speedprof analyze --perfetto FILE` writes it."""
+"""One recorded trace with our answer beside it, for `speedprof analyze --perfetto FILE`."""
 
 from __future__ import annotations
 

@@ -182,11 +182,19 @@ def note(
     )  # fmt: skip
 
 
-def boxes(made: Axes, corners: list[tuple[float, float, float, float]], role: str) -> None:
+def boxes(
+    made: Axes,
+    corners: list[tuple[float, float, float, float]],
+    role: str,
+    *,
+    opacity: float | None = None,
+) -> None:
     """Add rectangles (left, right, bottom, top) of one role as a single artist."""
     from matplotlib.collections import PolyCollection
 
     if not corners:
         return
     outlines = [[(a, c), (b, c), (b, d), (a, d)] for a, b, c, d in corners]
-    made.add_collection(PolyCollection(outlines, facecolors=INK[role], linewidths=0))
+    made.add_collection(
+        PolyCollection(outlines, facecolors=INK[role], linewidths=0, alpha=opacity)
+    )

@@ -10,11 +10,15 @@ from speedprof.reports.escape import visible
 from speedprof.reports.parts import Column, Figure, Table
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
     from speedprof.profiler.run import Bar, Lane, Timeline
 
 ROW = 34  # user units for one lane
 LABELS = 150  # user units left of the lanes
 LONGEST_LABEL = 22
+EXPOSED = "exposed"  # the lane of what the step waits for
+SHADE = 0.16  # opacity of a stall behind the other lanes
 MOST_LANES = 16
 MOST_ROWS = 24
 Box = tuple[float, float, float, float]  # left, right, bottom, top
@@ -29,7 +33,8 @@ def draw(timeline: Timeline, number: int) -> Figure | None:
     title = f"Step {timeline.step} of rank {timeline.rank}"
     description = (
         f"{wording.ms(timeline.wall_ms)} in {len(lanes)} lanes, coloured by phase. "
-        "The lane 'exposed' is what the step had to wait for; its parts add up to the step."
+        "The lane 'exposed' is what the step had to wait for; its parts add up to the step, and "
+        "its stalls are shaded through all lanes."
     )
     with figures.drawing(name):
         svg = _svg(timeline, lanes, name=name, title=title, description=description)
@@ -59,6 +64,7 @@ def _svg(timeline: Timeline, lanes: list[Lane], *, name: str, title: str, descri
             for left, right in _joined(lane.bars, phase, nearest)
         ]
         figures.boxes(axes, boxes, f"phase-{phase}")
+    _shade(axes, timeline, nearest)
     axes.set_xlim(0, timeline.wall_ms)
     axes.set_ylim(0, len(lanes))
     axes.set_yticks([row + 0.5 for row in range(len(lanes))])
@@ -67,6 +73,16 @@ def _svg(timeline: Timeline, lanes: list[Lane], *, name: str, title: str, descri
     axes.grid(visible=True, axis="x", color=figures.INK["grid"], linewidth=1)
     axes.set_xlabel("ms since the step began", color=figures.INK["muted"], fontsize=12)
     return figures.finished(figure, name=name, title=title, description=description)
+
+
+def _shade(axes: Axes, timeline: Timeline, nearest: float) -> None:
+    """Shade through all lanes where the step is held up: what the lane 'exposed' has of stalls."""
+    exposed = next((lane.bars for lane in timeline.lanes if lane.name == EXPOSED), [])
+    for phase in PHASES:
+        if phase != "compute":
+            spans = _joined(exposed, phase, nearest)
+            boxes = [(left, right, 0.0, float(MOST_LANES)) for left, right in spans]
+            figures.boxes(axes, boxes, f"phase-{phase}", opacity=SHADE)
 
 
 def _label(name: str) -> str:

@@ -34,7 +34,7 @@ def traced(run: Run) -> Section | None:
         name="traced",
         title="A traced step",
         lead="What each thread and stream did when. The lane “exposed” is what the step had to"
-        " wait for; its parts add up to the step.",
+        " wait for; its parts add up to the step. Where it holds a stall, all lanes are shaded.",
         parts=figures,
     )
 
