@@ -158,7 +158,7 @@ def test_the_costliest_transform_is_named() -> None:
 def test_the_late_rank_and_what_keeps_it_are_named() -> None:
     late = {"late_rank": 3, "late_rank_share": 0.9, "late_rank_phase": LOADING}
     found = BY_NAME["straggler"].check(talking(transfer_ms=5.0, waiting_ms=35.0, **late))
-    assert "rank 3 is the late one 90 % of the time" in found.evidence
+    assert "rank 3 is the late one, for 90 % of the waiting" in found.evidence
     assert "waits for its data" in found.evidence
 
 

@@ -256,7 +256,7 @@ def test_two_of_128_recorded_ranks_are_one_job(tmp_path: Path):
             {"late_rank_phase": "compute", "late_rank_label": "compute.device_memory"},
             "it computes",
         ),
-        ({}, "rank 2 is the late one 93 % of the time"),
+        ({}, "rank 2 is the late one, for 93 % of the waiting"),
     ],
 )
 def test_the_late_rank_is_said_with_its_cause_as_exactly_as_it_is_known(

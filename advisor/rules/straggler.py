@@ -56,7 +56,7 @@ def who(communication: Communication | None) -> str:
     late, share = communication.late_rank, communication.late_rank_share
     if late is None or (share is not None and share < ONE_RANK):
         return "no one rank causes most of it"
-    part = f" {percent(share)} of the time" if share is not None else " most often"
+    part = f", for {percent(share)} of the waiting" if share is not None else ", most often"
     return f"rank {late} is the late one{part}{_why(communication)}"
 
 
