@@ -41,7 +41,7 @@ _PATTERNS = (
         (
             r"conv(?!ert)|cudnn.*(fprop|dgrad|wgrad)|implicit_gemm|winograd|(dgrad|wgrad|fprop)_"
             r"|(^|_)[sh](884|1688|16816)?cudnn_|igemm_(fwd|bwd|wrw)_|xdl\w*_bwd_(weight|data)"
-            r"|fft2d_(r2c|c2r)"
+            r"|fft[12]d_(r2c|c2r)|pointwise_mult_and_sum|im2col|col2im|computeoffsets"
         ),
     ),
     (
@@ -64,7 +64,7 @@ _PATTERNS = (
         (
             r"copy|contiguous|clone|memcpy|memset|::to$|::cat\b|catarray|stack|index|gather|scatter"
             r"|embedding|fill_|zero_|zeros|ones|::full|::pad|::roll|repeat|flip|nchwtonhwc|nhwctonchw"
-            r"|batched_transpose|subtensorop|compute_grad_weight|fbgemm(_gpu)?::"
+            r"|batched_transpose|transpose_c?nchw|subtensorop|compute_grad_weight|fbgemm(_gpu)?::"
         ),
     ),
     (

@@ -52,6 +52,7 @@ class TraceFlops:
         self._found: dict[int, int] = {}
         self._open: list[tuple[int, str, bytes]] = []
         self._around: list[tuple[int, bytes]] = []
+        self._once: dict[bytes, bytes] = {}  # so that equal shapes are kept once
         self._outputs: dict[tuple[_Fixed, _Fixed], set[_Fixed]] = {}
         self._shapes: dict[bytes, list[Shape]] = {}
 
@@ -67,9 +68,9 @@ class TraceFlops:
         if count is not None:
             self._found[event] = count
         elif name in _TOLD_BY_OTHERS:
-            self._open.append((event, name, dims))
+            self._open.append((event, name, self._once.setdefault(dims, dims)))
         elif name in _AROUND:
-            self._around.append((event, dims))
+            self._around.append((event, self._once.setdefault(dims, dims)))
 
     def all(self, thread: Sequence[int], start: Sequence[int]) -> dict[int, int]:
         """Return the FLOPs by event; events whose FLOPs cannot be known are left out.

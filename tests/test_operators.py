@@ -87,6 +87,10 @@ KERNELS = {
         "igemm_wrw_gtcx3_nhwc_bf16_bx0_ex1_bt64x64x64_wt32x32x8_ws1x1_wr1x1",
         "_ZN2ck16tensor_operation6device37kernel_batched_gemm_xdlops_bwd_weightINS_47Gridwise",
         "miopenSp3AsmConv_v30_3_1_gfx9_fp32_f2x3_stride1",
+        "void fft1d_r2c_32<float, float, float2, false, false>",
+        "void pointwise_mult_and_sum_complex<float2, 8, 4>",
+        "void cudnn::cnn::im2col4d_kernel<float, long>(cudnn::cnn::im2col4d_params)",
+        "cask_cudnn::computeOffsetsKernel(cask_cudnn::ComputeOffsetsParams)",
     ],
     "attention": [
         "void pytorch_flash::flash_fwd_kernel<pytorch_flash::Flash_fwd_kernel_traits<64, 128>",
@@ -128,6 +132,7 @@ KERNELS = {
         "void fbgemm_gpu::permute_2D_data_kernel<false, int, int>(int, int, int, int const*)",
         "void cudnn::ops::nchwToNhwcKernel<float, float, float, false, true>",
         "batched_transpose_16x32_half",
+        "transpose_CNHW2NCHW_V2_2D_WG_off64",
         "SubTensorOpWithCastTensor1d",
         "void at::native::(anonymous namespace)::CatArrayBatchedCopy<float, unsigned int, 2>",
         "void (anonymous namespace)::compute_grad_weight<float, long>",
