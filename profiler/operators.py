@@ -64,7 +64,7 @@ _PATTERNS = (
         (
             r"copy|contiguous|clone|memcpy|memset|::to$|::cat\b|catarray|stack|index|gather|scatter"
             r"|embedding|fill_|zero_|zeros|ones|::full|::pad|::roll|repeat|flip|nchwtonhwc|nhwctonchw"
-            r"|batched_transpose|transpose_c?nchw|subtensorop|compute_grad_weight|fbgemm(_gpu)?::"
+            r"|batched_transpose|transpose_(nchw|cnhw)|subtensorop|compute_grad_weight|fbgemm(_gpu)?::"
         ),
     ),
     (
