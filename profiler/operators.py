@@ -47,7 +47,8 @@ _PATTERNS = (
     (
         "matmul",
         (
-            r"(?<!fb)gemm|gemv|cublas|cutlass|matmul|addmm|addbmm|baddbmm|(^|::)_?(mm|bmm|mv|dot)\b"
+            r"(?<!fb)gemm|gemv|cublas|cutlass|matmul|addmm|addbmm|baddbmm"
+            r"|(^|::)_?(mm|bmm|mv|dot)\b"
             r"|(^|[^a-z])b?mmbackward|::linear|lstm|_gru|gru_|persistrnn|einsum|mkldnn_rnn|xmma"
             r"|(^|_)cijk_|nvjet_|splitkreduce|triton_tem_.*mm"
         ),
@@ -62,16 +63,21 @@ _PATTERNS = (
     (
         "copy",
         (
-            r"copy|contiguous|clone|memcpy|memset|::to$|::cat\b|catarray|stack|index|gather|scatter"
-            r"|embedding|fill_|zero_|zeros|ones|::full|::pad|::roll|repeat|flip|nchwtonhwc|nhwctonchw"
-            r"|batched_transpose|transpose_(nchw|cnhw)|subtensorop|compute_grad_weight|fbgemm(_gpu)?::"
+            r"copy|contiguous|clone|memcpy|memset|::to$|::cat\b|catarray"
+            r"|stack|index|gather|scatter"
+            r"|embedding|fill_|zero_|zeros|ones|::full|::pad|::roll"
+            r"|repeat|flip|nchwtonhwc|nhwctonchw"
+            r"|batched_transpose|transpose_(nchw|cnhw)|subtensorop"
+            r"|compute_grad_weight|fbgemm(_gpu)?::"
         ),
     ),
     (
         "elementwise",
         (
-            r"elementwise|::(_?foreach_)?(add|sub|mul|div|pow|sqrt|rsqrt|exp|log|neg|abs|clamp|relu"
-            r"|silu|tanh|where|bernoulli|threshold|lerp|addcmul|addcdiv|sin|cos|erf|elu|masked_fill"
+            r"elementwise"
+            r"|::(_?foreach_)?(add|sub|mul|div|pow|sqrt|rsqrt|exp|log|neg|abs|clamp|relu"
+            r"|silu|tanh|where|bernoulli|threshold|lerp|addcmul|addcdiv"
+            r"|sin|cos|erf|elu|masked_fill"
             r"|uniform|normal|random|eq|ne|lt|gt|le|ge|adaptive|upsample|interpolate)|pool|dropout"
             r"|relu|gelu|sigmoid|(tanh|mul|add|sub|div|pow)backward|triton_|vectorized|activation"
             r"|accumulategrad|scalepackedtensor|op_?tensor"
