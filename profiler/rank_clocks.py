@@ -31,15 +31,34 @@ def offsets(matches: Matches) -> dict[int, int]:
 def clock_leads(matches: Matches) -> Times:
     """Return `offsets` by the index of the rank."""
     ahead = np.zeros(len(matches.ranks), np.int64)
-    known = np.zeros(len(matches.ranks), np.bool_)
-    took_part = np.bincount(matches.rank, minlength=len(known))
-    everything = np.ones(len(matches.rank), np.bool_)
-    while not known[took_part > 0].all():
-        known[np.argmax(np.where(known, -1, took_part))] = True
-        for chosen in (matches.together, everything):
-            while _tie(matches, chosen, ahead, known):
-                pass
+    known = _references(matches)
+    for chosen in (matches.together, np.ones(len(matches.rank), np.bool_)):
+        while _tie(matches, chosen, ahead, known):
+            pass
     return ahead
+
+
+def _references(matches: Matches) -> NDArray[np.bool_]:
+    """Tell which ranks are references: of those that are tied together the most often met."""
+    count = len(matches.ranks)
+    took_part = np.bincount(matches.rank, minlength=count)
+    tied = _tied(matches)
+    order = np.lexsort((-took_part, tied))
+    reference = np.zeros(count, np.bool_)
+    reference[order[np.flatnonzero(np.diff(tied[order], prepend=-1))]] = True
+    return reference
+
+
+def _tied(matches: Matches) -> NDArray[np.int64]:
+    """Return for each rank the least index of those that a chain of collectives ties it to."""
+    least = np.arange(len(matches.ranks))
+    while True:
+        met = np.minimum.reduceat(least[matches.rank], matches.first)
+        lower = least.copy()
+        np.minimum.at(lower, matches.rank, met[matches.collective])
+        if (lower == least).all():
+            return least
+        least = lower
 
 
 def _tie(
