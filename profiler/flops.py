@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     # shapes of the inputs ([] for what is no tensor), their values as text ("" for tensors)
     Formula = Callable[[list[Shape], Sequence[str]], "int | None"]
 
-MOST = 1 << 62  # a larger number of one operator is damage
+MOST = 10**17  # minutes of the fastest device: a larger number of one operator is damage
 _WHOLE = re.compile(r"-?\d{1,18}")
 _LIST = re.compile(r"\[(\s*-?\d{1,18}\s*(,\s*-?\d{1,18}\s*)*)?\]")
 

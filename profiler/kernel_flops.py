@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from speedprof.profiler.window_reading import Window
 
 NONE = -1
+LARGEST = 1 << 62  # of a sum, so that damaged times and shapes still fit where integers must
 _UNKNOWN = ""  # precision
 
 
@@ -159,7 +160,11 @@ def _summed(
         entry[0] += ns
         entry[1] += ns
         entry[2] += int(operators.flops[operator])
-    return [
-        reduced.Arithmetic(kind=of, precision=by, ns=ns, counted_ns=counted, flops=flops)
-        for (of, by), (ns, counted, flops) in sorted(sums.items())
-    ]
+    return [_entry(of, by, entry) for (of, by), entry in sorted(sums.items())]
+
+
+def _entry(of: str, by: str, sums: list[int]) -> reduced.Arithmetic:
+    ns, counted, flops = (min(value, LARGEST) for value in sums)
+    return reduced.Arithmetic(
+        kind=of, precision=by, ns=ns, counted_ns=counted, flops=flops if counted else 0
+    )

@@ -89,6 +89,13 @@ def test_what_runs_outside_the_steps_is_left_out(tmp_path: Path):
     assert found(case, tmp_path) == {("matmul", "bf16"): (20, 20, 50)}
 
 
+def test_kernels_that_took_no_time_tell_nothing(tmp_path: Path):
+    case = product(gpu(0, 100), 10, 0, 7000).kernel(FP32, 50, 60, launched=49)
+    told, why = arithmetic([case.reduced(tmp_path)], ROOF)
+    assert told is None
+    assert why is not None
+
+
 def test_without_recorded_shapes_nothing_is_said(tmp_path: Path):
     case = gpu(0, 100).event("aten::mm", 10, 11).kernel(FP32, 20, 30, launched=10.5)
     assert case.reduced(tmp_path).arithmetic == []
