@@ -49,7 +49,7 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
 
 def _place(run: Run, late: int) -> str:
     found: Rank | None = next((rank for rank in run.ranks if rank.rank == late), None)
-    return f" on {found.node}" if found else ""
+    return f" on {found.node}" if found and run.kind != "trace" else ""
 
 
 MITIGATION = remedy(

@@ -58,17 +58,18 @@ def _run(
     )
     if lost_lines + lost_samples:
         notes.append(f"{lost_lines + lost_samples} lines of telemetry were damaged and left out")
+    kind = "trace" if start.get("kind") == "trace" else "run"
     run = Run(
         folder=str(folder),
         name=_text(start.get("name")) or folder.name,
-        kind="trace" if start.get("kind") == "trace" else "run",
+        kind=kind,
         command=_texts(start.get("command")),
         cwd=cwd,
         started_at=started,
         finished=end is not None,
         version=_text(start.get("version")),
         machines=nodes,
-        not_measured=run_parts.not_measured(parts),
+        not_measured=run_parts.not_measured(parts, recorded=kind == "trace"),
         notes=notes[:MOST_NOTES],
         **_ending(end or {}),
     )

@@ -78,9 +78,16 @@ def compute(parts: Sequence[Trained]) -> Compute | None:
     )
 
 
+def host_unseen(parts: Sequence[Trained]) -> bool:
+    """Tell whether the windows hold no operator of the CPU, as traces of the GPU alone do."""
+    counts = [window.host_operators for _, window in _windows(parts)]
+    return bool(counts) and not any(count is None or count for count in counts)
+
+
 def host(parts: Sequence[Trained]) -> Host | None:
+    """Return what the host did while nothing else had the moment; None where it was not seen."""
     ms = label_ms(parts)
-    if ms is None or not _is_split(parts):
+    if ms is None or not _is_split(parts) or host_unseen(parts):
         return None
     return Host(
         launch_ms=ms["host.launch"],

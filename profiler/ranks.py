@@ -175,7 +175,8 @@ def _steady(record: Record, warmup: int, remarks: list[str]) -> NDArray[np.int64
     if (warm & untraced).any():
         return rows[warm & untraced]
     if warm.any():
-        remarks.append("all steps after warm-up were traced, so step times include tracing")
+        which = "all steps after warm-up" if warmup else "all steps"
+        remarks.append(f"{which} were traced, so step times include what tracing costs")
         return rows[warm]
     remarks.append(f"the run ended within its {warmup} warm-up steps, so they are counted")
     return rows[untraced] if untraced.any() else rows

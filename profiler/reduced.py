@@ -114,6 +114,7 @@ class ReducedWindow(msgspec.Struct, frozen=True, kw_only=True):
     operators: list[OperatorTime] = []
     operator_calls: int = 0  # outermost operators (CPU) or kernels (GPU)
     events: int = 0
+    host_operators: int | None = None  # of them, operators of the CPU
     collectives: list[Collective] = []
     collective_ns: int = 0  # union, overlapped or not
     copies: CopyTime | None = None

@@ -17,6 +17,7 @@ from speedprof.profiler.kernel_flops import arithmetic
 from speedprof.profiler.labels import LABELS, SEGMENTS
 from speedprof.profiler.timeline import representative
 from speedprof.profiler.window_collectives import collectives
+from speedprof.profiler.window_file import CPU_OP
 from speedprof.profiler.window_phases import Explained, explain
 
 if TYPE_CHECKING:
@@ -88,6 +89,7 @@ def reduce_window(window: Window) -> ReducedWindow:
         operators=tables.operators(window, explained, cells),
         operator_calls=tables.calls(window, explained, cells),
         events=len(window.event["start"]),
+        host_operators=int(window.of_type(CPU_OP).sum()),
         collectives=collectives(window, explained, cells),
         collective_ns=explained.collectives.clip(start, end).total(),
         copies=tables.copies(window, explained),

@@ -12,7 +12,7 @@ import numpy as np
 from speedprof.profiler import arithmetic
 from speedprof.profiler import record_facts as facts
 from speedprof.profiler.communication import missing, missing_sentence
-from speedprof.profiler.inside_phases import shown
+from speedprof.profiler.inside_phases import host_unseen, shown
 from speedprof.profiler.ranks import SPLITTABLE, Trained
 from speedprof.profiler.run import (
     PHASES,
@@ -30,6 +30,7 @@ from speedprof.profiler.run import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+UNSEEN_HOST = "the trace has no operators of the CPU, so what the GPU waits for is not known"
 MOST_SYNC_CALLS, MOST_TIMELINES, MOST_BUILT = 40, 8, 20
 
 
@@ -178,8 +179,8 @@ def training_times(parts: list[Trained], started: float) -> dict[str, tuple[floa
     return {node: (min(moments), max(moments)) for node, moments in times.items()}
 
 
-def not_measured(parts: list[Trained]) -> list[NotMeasured]:
-    """Say what could not be seen, and why."""
+def not_measured(parts: list[Trained], *, recorded: bool = False) -> list[NotMeasured]:
+    """Say what could not be seen, and why; `recorded` is a run made of traces."""
     split = parts[0].breakdown.split if parts and parts[0].breakdown is not None else None
     if split is None:
         return [NotMeasured(what="phases", why="no training step was seen")]
@@ -194,12 +195,22 @@ def not_measured(parts: list[Trained]) -> list[NotMeasured]:
         if device != "cpu":
             found.append(NotMeasured(what="host_to_device", why=f"it is inside compute: {why}"))
     if device == "cpu":
-        found.append(NotMeasured(what="host_to_device", why="the training used no GPU"))
+        why = "no GPU was recorded" if recorded else "the training used no GPU"
+        found.append(NotMeasured(what="host_to_device", why=why))
     if max(part.world_size for part in parts) == 1 and split:
         found.append(NotMeasured(what="communication", why="one process trained alone"))
     unknown = arithmetic.of_ranks(parts)[1] if split else None
     if unknown is not None:
         found.append(unknown)
+    return found + (_unrecorded(parts) if recorded else [])
+
+
+def _unrecorded(parts: list[Trained]) -> list[NotMeasured]:
+    """Say what no trace tells; `speedprof run` measures it."""
+    why = "a recorded trace does not tell; `speedprof run` measures it"
+    found = [NotMeasured(what=what, why=why) for what in ("machine", "loader", "source_lines")]
+    if host_unseen(parts):
+        found.insert(0, NotMeasured(what="idle_time", why=UNSEEN_HOST))
     return found
 
 

@@ -177,7 +177,10 @@ def _footer(console: Console, view: View, report: str | None) -> None:
     gaps = view.run.not_measured
     console.print()
     if gaps:
-        named = ", ".join(f"{gap.what.replace('_', ' ')} ({_short(gap.why)})" for gap in gaps)
+        reasons: dict[str, list[str]] = {}
+        for gap in gaps:
+            reasons.setdefault(_short(gap.why), []).append(gap.what.replace("_", " "))
+        named = ", ".join(f"{', '.join(whats)} ({why})" for why, whats in reasons.items())
         console.print(_text(f"Not measured: {named}", "dim"))
     for note in view.run.notes[:MOST]:
         console.print(_text(f"Note: {note}", "dim"))

@@ -165,3 +165,14 @@ def test_every_other_trace_has_a_report_that_says_what_it_is(name: str) -> None:
     assert "automatic" not in text
     assert "did not finish" not in text
     assert "None" not in text
+
+
+def test_a_trace_of_the_gpu_alone_does_not_blame_python() -> None:
+    name = "edge/gpu_only_mi210.json.gz"
+    assert "Python keeps" not in said(name)
+    assert "idle_time" in {gap["what"] for gap in report(name)["not_measured"]}
+
+
+def test_what_no_trace_tells_is_listed_once() -> None:
+    text = said("owlv2_h100_data_bound.json.gz")
+    assert "machine, loader, source lines (a recorded trace does not tell)" in text
