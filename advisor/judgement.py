@@ -129,6 +129,8 @@ def _words(run: Run, chief: Finding) -> str:
         return recorded_loading.makers(run)
     if chief.rule == warm_up.NAME:
         return warm_up.words(run)
+    if chief.bottleneck == "communication" and run.missing_ranks:
+        return "exchange and waiting can be told apart only with the traces of the other ranks"
     return cause_words(chief.phase, chief.cause, device=run.device)
 
 

@@ -21,6 +21,7 @@ from speedprof.mitigations.gains import removing
 from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.run import Run
 
+FEWEST = 3  # steps of a trace
 VARIABLES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 
 
@@ -29,6 +30,8 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
         return Misfit(
             reason=f"this allocator belongs to CUDA devices, the training runs on {run.device}"
         )
+    if run.kind == "trace" and run.steps < FEWEST:
+        return Misfit(reason="too few steps to tell the first allocations from those of each step")
     given = next(
         (run.environment.flags[name] for name in VARIABLES if name in run.environment.flags), ""
     )

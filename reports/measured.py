@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MUCH_IDLE = 0.2  # of the step: from here it is said whether the loader is to blame
 LITTLE = 0.005  # of the step
+COPYING = 0.01  # of the step: less copying is not worth a line
 WORTH = 1.05  # from here what a stall costs is worth a line
 
 
@@ -60,10 +61,10 @@ def communication(run: Run) -> str | None:
     hidden = (
         "none of it is overlapped by computing"
         if used.overlap_ms < LITTLE * whole
-        else f"{_spent(run, exposed)} of it exposed, {tenths(used.overlap_ms, whole)} overlapped "
+        else f"of it {_spent(run, exposed)} exposed, {tenths(used.overlap_ms, whole)} overlapped "
         "by computing"
     )
-    return f"communication takes {_spent(run, whole)} a step, {hidden}"
+    return f"communication takes {_spent(run, whole, ' a step')}, {hidden}"
 
 
 def ranks(run: Run) -> str | None:
@@ -96,13 +97,13 @@ def lateness(late: Straggler) -> str:
 
 def copies(run: Run) -> str | None:
     copied, used = run.copies, run.gpu_use
-    if copied is None or used is None or used.to_device_ms < LITTLE * used.step_ms:
+    if copied is None or used is None or used.to_device_ms < COPYING * used.step_ms:
         return None
     pageable, pinned = copied.pageable_ms or 0.0, copied.pinned_ms or 0.0
     memory = "pageable" if pageable > pinned else "pinned"
     speed = f" at {wording.number(copied.gb_per_s)} GB/s" if copied.gb_per_s else ""
-    spent = _spent(run, used.to_device_ms)
-    return f"copies to the GPU from {memory} memory take {spent} a step{speed}"
+    spent = _spent(run, used.to_device_ms, " a step")
+    return f"copies to the GPU from {memory} memory take {spent}{speed}"
 
 
 def exact(ms: float) -> str:
@@ -130,12 +131,12 @@ def arithmetic(run: Run) -> str | None:
     return f"{said}; MFU {wording.percent(counted.mfu)} of the {counted.device}'s roof ({roofs})"
 
 
-def _spent(run: Run, ms: float) -> str:
+def _spent(run: Run, ms: float, per: str = "") -> str:
     """Say a time per step, and the sum of a recorded trace's steps, where that is another one."""
     steps = run.traced_steps
     if run.kind != "trace" or steps < 2 or len(run.ranks) > 1:
-        return wording.ms(ms)
-    return f"{wording.ms(ms)} ({ms * steps:,.1f} ms in {steps} steps)"
+        return f"{wording.ms(ms)}{per}"
+    return f"{wording.ms(ms)}{per} ({ms * steps:,.1f} ms in {steps} steps)"
 
 
 def bottleneck_gone(view: View) -> str | None:

@@ -112,3 +112,14 @@ def test_compiling_is_advised_unless_the_trace_shows_compiled_kernels(
         environment=Environment(),
     )
     assert ("compile-model" in advised(run)) is told
+
+
+def test_one_recorded_step_does_not_tell_first_allocations_from_those_of_each_step() -> None:
+    host = Host(launch_ms=0.0, python_ms=0.0, allocator_ms=60.0, synchronisation_ms=0.0)
+    assert "expandable-segments" not in advised(runs.trace({"host": 0.6}, host=host, steps=1))
+    assert "expandable-segments" in advised(runs.trace({"host": 0.6}, host=host, steps=6))
+
+
+def test_communication_of_one_rank_asks_for_the_others() -> None:
+    run = runs.trace({"communication": 0.6}, missing_ranks=[(1, 7)])
+    assert judge(run).verdict.sentence.endswith("only with the traces of the other ranks")

@@ -102,7 +102,7 @@ def test_the_gpus_use_and_the_step_without_its_bottleneck_are_said() -> None:
     assert "The GPU is busy 56.0 % of the step and idle 44.0 %" in text
     assert "in the DataLoader with the GPU idle 33.9 %" in text
     assert "take 118–142 ms, 1.25× to 1.50× faster" in text
-    assert "from pageable memory take 1.92 ms (11.5 ms in 6 steps) a step at 10.1 GB/s" in text
+    assert "from pageable memory take 1.92 ms a step (11.5 ms in 6 steps) at 10.1 GB/s" in text
 
 
 def test_the_mfu_names_its_roof() -> None:

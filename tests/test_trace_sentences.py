@@ -83,7 +83,7 @@ def test_the_2080ti_waits_for_data_nearly_half_of_the_time_and_copies_pageable_m
     name = "resnet_2080ti_data_bound_no_steps.json.gz"
     text = said(name)
     assert "Data loading takes 47 % of each step" in text
-    assert "copies to the GPU from pageable memory take 21.0 ms (629.8 ms in 30 steps)" in (
+    assert "copies to the GPU from pageable memory take 21.0 ms a step (629.8 ms in 30 steps)" in (
         text.replace("Copies", "copies")
     )
 
@@ -96,15 +96,15 @@ def test_owlv2_waits_for_data_half_of_the_step() -> None:
 
 def test_ddp_on_a100_exposes_half_of_its_communication() -> None:
     name = "ddp_a100_rank3of8.json.gz"
-    assert "Communication takes 27.3 ms (163.5 ms in 6 steps) a step" in said(name)
-    assert "14.7 ms (87.9 ms in 6 steps) of it exposed, 46.2 % overlapped" in said(name)
+    assert "Communication takes 27.3 ms a step (163.5 ms in 6 steps)" in said(name)
+    assert "of it 14.7 ms (87.9 ms in 6 steps) exposed, 46.2 % overlapped" in said(name)
     assert in_all(name, "communication_ms") == pytest.approx(163.5, abs=0.05)
     assert in_all(name, "exposed_communication_ms") == pytest.approx(87.9, abs=0.05)
 
 
 def test_nccl2020_overlaps_nothing_and_idles_two_fifths() -> None:
     text = said("nccl2020_v100.json.gz")
-    assert "(357.3 ms in 5 steps) a step, none of it is overlapped by computing" in text
+    assert "a step (357.3 ms in 5 steps), none of it is overlapped by computing" in text
     assert "idle 42.4 %" in text
 
 
