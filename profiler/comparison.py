@@ -17,6 +17,7 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +34,7 @@ from speedprof.profiler.record import (
 )
 
 FEWEST = 16  # rows; below, block lengths are guesswork
+FEWEST_RECORDED = 4  # of traces, which hold few; Student's t is good to 1 % from there
 MOST_CELLS = 4_096  # longer series are summed up to so many: enough for any block length
 LEVEL = 0.95
 DEFAULT_WARMUP = 10
@@ -59,6 +61,11 @@ class Comparison:
 
 def compare(old: Path, new: Path) -> Comparison:
     """Compare two run folders; raises SpeedprofError where one has too few steps to tell."""
+    if _is_recorded(old) != _is_recorded(new):
+        raise SpeedprofError(
+            f"of {old.name} and {new.name} one is a recorded trace, whose steps hold what "
+            "recording them cost; compare traces with traces"
+        )
     return ratio_of(_enough(old), _enough(new))
 
 
@@ -92,7 +99,8 @@ def _mean(rows: Floats) -> tuple[float, float, float]:
     of_blocks = (sums[length:] - sums[:-length]) / length
     blocks = count / length
     variance = float(of_blocks @ of_blocks) / count / (blocks - 1)
-    return mean, variance, 1.5 * (blocks - 1)  # freedom: Meketon and Schmeiser
+    freedom = 1.5 if length > 1 else 1.0  # of overlapping blocks: Meketon and Schmeiser
+    return mean, variance, freedom * (blocks - 1)
 
 
 def student(freedom: float) -> float:
@@ -153,31 +161,54 @@ def _last_standing_out(correlation: Floats, count: int) -> int:
 
 
 def _enough(folder: Path) -> Floats:
-    rows = steps_of(folder)
-    if len(rows) < FEWEST:
+    rows, recorded = steps_of(folder), _is_recorded(folder)
+    count = int(rows[:, 1].sum())
+    if recorded and len(rows) < FEWEST_RECORDED:
         raise SpeedprofError(
-            f"{folder.name} has {int(rows[:, 1].sum())} untraced steps after warm-up, too few to "
-            f"compare; run it for {FEWEST} or more"
+            f"{folder.name} has {count} recorded steps, too few to compare; record "
+            f"{FEWEST_RECORDED} or more, after warm-up"
+        )
+    if not recorded and len(rows) < FEWEST:
+        raise SpeedprofError(
+            f"{folder.name} has {count} untraced steps after warm-up, too few to compare; run it "
+            f"for {FEWEST} or more"
         )
     return rows
 
 
 def steps_of(folder: Path) -> Floats:
-    """Return untraced steps after warm-up, of the rank with most: rows (wall ms, steps)."""
-    warmup = _warmup(folder)
-    of_ranks = [_rows(path, warmup) for path in sorted(folder.glob("rank-*.rec"))]
+    """Return untraced steps after warm-up, of the rank with most: rows (wall ms, steps).
+
+    Of a recorded trace, all steps: each of them was traced.
+    """
+    warmup, unclean = _warmup(folder), DISTURBED
+    if not _is_recorded(folder):
+        unclean |= TRACED
+    of_ranks = [_rows(path, warmup, unclean) for path in sorted(folder.glob("rank-*.rec"))]
     return max(of_ranks, key=lambda rows: rows[:, 1].sum(), default=np.zeros((0, 2)))
 
 
+def _is_recorded(folder: Path) -> bool:
+    return _start(folder).get("kind") == "trace"
+
+
 def _warmup(folder: Path) -> int:
+    options = _start(folder).get("options")
     try:
-        start = json.loads((folder / run_folder.START).read_text("utf-8"))
-        return int(start["options"]["warmup"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return int(options["warmup"]) if isinstance(options, dict) else DEFAULT_WARMUP
+    except (ValueError, KeyError, TypeError):
         return DEFAULT_WARMUP
 
 
-def _rows(path: Path, warmup: int) -> Floats:
+def _start(folder: Path) -> dict[str, Any]:
+    try:
+        start = json.loads((folder / run_folder.START).read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return start if isinstance(start, dict) else {}
+
+
+def _rows(path: Path, warmup: int, unclean: int) -> Floats:
     width = len(STEP_COLUMNS)
     blocks = [
         np.frombuffer(payload[: len(payload) // (8 * width) * 8 * width], "<i8").reshape(-1, width)
@@ -187,6 +218,6 @@ def _rows(path: Path, warmup: int) -> Floats:
     table = np.concatenate(blocks) if blocks else np.zeros((0, width), np.int64)
     count = table[:, COLUMN["count"]]
     after = count.cumsum() > warmup
-    clean = (table[:, COLUMN["flags"]] & (TRACED | DISTURBED)) == 0
+    clean = (table[:, COLUMN["flags"]] & unclean) == 0
     kept = table[after & clean & (count > 0)]
     return np.stack([kept[:, COLUMN["wall"]] / 1e6, kept[:, COLUMN["count"]]], axis=1)

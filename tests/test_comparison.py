@@ -95,10 +95,12 @@ def test_quantiles_are_those_of_the_tables(freedom: float, table: float) -> None
     assert comparison.student(freedom) == pytest.approx(table, rel=0.015)
 
 
-def _recorded(folder: Path, walls_ms: list[int], *, warmup: int = 2, traced: int = 0) -> Path:
+def _recorded(
+    folder: Path, walls_ms: list[int], *, warmup: int = 2, traced: int = 0, kind: str = "run"
+) -> Path:
     """Write a run whose first `traced` steps after warm-up were traced."""
     folder.mkdir()
-    run_folder.write(folder / run_folder.START, {"options": {"warmup": warmup}})
+    run_folder.write(folder / run_folder.START, {"options": {"warmup": warmup}, "kind": kind})
     writer = record.Writer(str(folder / "rank-h-1.rec"))
     for step, wall in enumerate(walls_ms):
         values = {"count": 1, "wall": wall * 10**6}
@@ -125,6 +127,30 @@ def test_too_few_steps_are_not_compared(tmp_path: Path) -> None:
     few, many = _recorded(tmp_path / "few", [40] * 8), _recorded(tmp_path / "many", [40] * 40)
     with pytest.raises(SpeedprofError, match="few has 6 untraced steps after warm-up, too few"):
         comparison.compare(many, few)
+
+
+def _trace(folder: Path, walls_ms: list[int]) -> Path:
+    return _recorded(folder, walls_ms, warmup=0, traced=len(walls_ms), kind="trace")
+
+
+def test_the_few_steps_of_recorded_traces_are_compared(tmp_path: Path) -> None:
+    old = _trace(tmp_path / "a", [178, 175, 180, 174, 182, 176])
+    new = _trace(tmp_path / "b", [141, 126, 127, 143, 131, 139])
+    result = comparison.compare(old, new)
+    assert result.old_steps == result.new_steps == 6
+    assert result.low < result.ratio < result.high < 1.0
+
+
+def test_two_recorded_steps_are_too_few(tmp_path: Path) -> None:
+    few, many = _trace(tmp_path / "few", [40] * 2), _trace(tmp_path / "many", [40] * 8)
+    with pytest.raises(SpeedprofError, match="few has 2 recorded steps, too few to compare"):
+        comparison.compare(few, many)
+
+
+def test_a_trace_is_not_compared_with_a_run(tmp_path: Path) -> None:
+    trace, live = _trace(tmp_path / "trace", [40] * 8), _recorded(tmp_path / "live", [40] * 40)
+    with pytest.raises(SpeedprofError, match="compare traces with traces"):
+        comparison.compare(trace, live)
 
 
 def test_a_damaged_start_leaves_the_usual_warm_up(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from speedprof.profiler import attribution, trace_run, trace_set
+from speedprof.profiler import attribution, comparison, trace_run, trace_set
 from speedprof.reports import to_json, to_text, view
 
 TRACES = Path(__file__).parent.parent.parent / "shared" / "traces"
@@ -63,6 +63,15 @@ def test_resnet50_with_four_workers_hardly_waits_for_data() -> None:
     found = report("resnet50_v100_workers4.json.gz")
     assert found["phases"]["data_loading"]["share"] < 0.01
     assert found["gpu_use"]["loader_idle_ms"] < 0.01 * found["gpu_use"]["step_ms"]
+
+
+def test_the_pair_is_compared_as_runs_are() -> None:
+    made("resnet50_v100_workers0.json.gz")
+    made("resnet50_v100_workers4.json.gz")
+    before, after = (FOLDERS["parent"] / f"resnet50_v100_workers{count}" for count in (0, 4))
+    result = comparison.compare(before, after)
+    assert result.high < 1.0
+    assert result.ratio == pytest.approx(141.07 / 177.59, rel=0.02)
 
 
 def test_the_ceiling_without_workers_holds_what_four_workers_gave() -> None:
