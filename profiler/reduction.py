@@ -13,11 +13,12 @@ from speedprof.profiler import window_tables as tables
 from speedprof.profiler.cells import NO_CHAIN, cut
 from speedprof.profiler.device_use import DeviceUse, device_use
 from speedprof.profiler.idle import look
+from speedprof.profiler.intervals import spans
 from speedprof.profiler.kernel_flops import arithmetic
 from speedprof.profiler.labels import LABELS, SEGMENTS
 from speedprof.profiler.timeline import representative
 from speedprof.profiler.window_collectives import collectives
-from speedprof.profiler.window_file import CPU_OP
+from speedprof.profiler.window_file import CPU_OP, DRIVER, RUNTIME
 from speedprof.profiler.window_phases import Explained, explain
 
 if TYPE_CHECKING:
@@ -103,8 +104,13 @@ def reduce_window(window: Window) -> ReducedWindow:
 def _use(window: Window, explained: Explained) -> list[DeviceUse]:
     if explained.device is None:
         return []
+    called = window.of_type(RUNTIME, DRIVER)
     return device_use(
-        explained.device, window.header.names, explained.loop.loader, window.boundaries
+        explained.device,
+        window.header.names,
+        explained.loop.loader,
+        window.boundaries,
+        calls=spans(window.event["start"][called], window.event["end"][called]),
     )
 
 

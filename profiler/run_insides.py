@@ -165,3 +165,4 @@ class GpuUse(Fact, frozen=True, kw_only=True):
     memset_ms: float
     loader_ms: float  # the training thread in the loader
     loader_idle_ms: float  # of it, with the GPU idle
+    runtime_idle_ms: float = 0.0  # any thread in a call of CUDA's or HIP's runtime, the GPU idle

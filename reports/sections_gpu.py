@@ -44,6 +44,7 @@ def _table(run: Run, used: GpuUse) -> Table:
         ("filling memory", used.memset_ms),
         ("idle", used.idle_ms),
         ("of it in the DataLoader", used.loader_idle_ms),
+        ("of it in calls of the runtime", used.runtime_idle_ms),
     )
     rows = tuple(
         (name, ms / used.step_ms, wording.ms(ms), _speed(run, name))
