@@ -47,9 +47,8 @@ def gpu(run: Run) -> str | None:
     said = f"the GPU is busy {busy} of the step and idle {idle}"
     if used.runtime_idle_ms >= MUCH_IDLE * used.step_ms:
         calls = "HIP" if run.device == "rocm" else "CUDA"
-        said += (
-            f", {tenths(used.runtime_idle_ms, used.step_ms)} inside calls of the {calls} runtime"
-        )
+        inside = tenths(used.runtime_idle_ms, used.step_ms)
+        said += f" ({inside} inside calls of the {calls} runtime)"
     if used.loader_ms > LITTLE * used.step_ms or used.loader_idle_ms > 0:
         waiting = tenths(used.loader_idle_ms, used.step_ms)
         return f"{said}; the training thread is in the DataLoader with the GPU idle {waiting}"
