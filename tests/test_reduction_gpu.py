@@ -146,3 +146,20 @@ def test_the_timeline_has_a_lane_for_each_stream_and_its_exposed_parts_fill_the_
     assert {"GPU stream 7", "GPU stream 9", "exposed", "training thread"} <= set(lanes)
     exposed = lanes["exposed"]
     assert sum(bar.end_ms - bar.start_ms for bar in exposed) == pytest.approx(timeline.wall_ms)
+
+
+def test_the_loader_has_a_lane_of_its_own_in_the_timeline(tmp_path: Path):
+    case = gpu(0, 100).kernel("gemm", 40, 100, launched=30)
+    case.probe("input_wait", 0, 30)
+    timeline = case.reduced(tmp_path).timeline
+    assert timeline is not None
+    (waited,) = next(lane.bars for lane in timeline.lanes if lane.name == "DataLoader")
+    assert (waited.start_ms, waited.end_ms, waited.phase) == (0.0, 30.0, "data_loading")
+
+
+def test_calls_of_the_runtime_beside_an_idle_gpu_are_told(tmp_path: Path):
+    case = gpu(0, 100).kernel("gemm", 60, 100, launched=0)
+    case.event("cudaMalloc", 10, 70, kind="cuda_runtime")
+    (used,) = case.reduced(tmp_path).use
+    assert used.idle / 1e6 == pytest.approx(60.0)
+    assert used.runtime_idle / 1e6 == pytest.approx(50.01)  # the launch is one, too

@@ -384,3 +384,10 @@ def test_flops_come_with_the_source_of_their_roof() -> None:
     text = to_html.render(recorded())
     assert "NVIDIA V100 data sheet" in text
     assert "Kinds of work with known FLOPs" in text
+
+
+def test_stalls_are_shaded_through_all_lanes_of_the_timeline_and_computing_is_not() -> None:
+    shaded = re.findall(
+        r'class="fill-phase-(\w+)" fill-opacity="0.16"', to_html.render(recorded())
+    )
+    assert set(shaded) == {"data_loading", "host_to_device"}
