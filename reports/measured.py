@@ -44,7 +44,8 @@ def gpu(run: Run) -> str | None:
     if used is None or used.step_ms <= 0:
         return None
     busy, idle = tenths(used.busy_ms, used.step_ms), tenths(used.idle_ms, used.step_ms)
-    said = f"the GPU is busy {busy} of the step and idle {idle}"
+    which = f"the {len(run.ranks)} GPUs are" if len(run.ranks) > 1 else "the GPU is"
+    said = f"{which} busy {busy} of the step and idle {idle}"
     if used.runtime_idle_ms >= MUCH_IDLE * used.step_ms:
         calls = "HIP" if run.device == "rocm" else "CUDA"
         inside = tenths(used.runtime_idle_ms, used.step_ms)

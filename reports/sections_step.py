@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from speedprof.profiler.run import Compute, Line, Run, SyncCall
 
 MOST_LINES = 20
+MOST_STEPS = 2  # drawn; the late rank's first
 
 
 def over_time(run: Run) -> Section | None:
@@ -26,7 +27,9 @@ def over_time(run: Run) -> Section | None:
 
 
 def traced(run: Run) -> Section | None:
-    drawn = (figures_timeline.draw(line, at) for at, line in enumerate(run.timelines[:2]))
+    late = run.communication.late_rank if run.communication is not None else None
+    ordered = sorted(run.timelines, key=lambda timeline: timeline.rank != late)
+    drawn = (figures_timeline.draw(line, at) for at, line in enumerate(ordered[:MOST_STEPS]))
     figures = tuple(figure for figure in drawn if figure is not None)
     if not figures:
         return None
