@@ -106,6 +106,7 @@ def _insides(parts: list[Trained], folders: list[str]) -> dict[str, Any]:
         "outside": inside_phases.outside(parts),
         "copies": inside_phases.copies(parts),
         "gpu_use": inside_phases.gpu_use(parts),
+        "trace_use": inside_phases.trace_use(parts),
         "lines": inside_phases.lines(parts, folders),
     }
 

@@ -129,8 +129,17 @@ def copies(parts: Sequence[Trained]) -> Copies | None:
 def gpu_use(parts: Sequence[Trained]) -> GpuUse | None:
     """Return the use of the GPUs; None where windows saw none."""
     used = [step for _, window in _windows(parts) for step in window.use]
-    if not used:
-        return None
+    return _mean_use(used) if used else None
+
+
+def trace_use(parts: Sequence[Trained]) -> GpuUse | None:
+    """Return the use of the GPUs in whole recorded traces; None in a live run."""
+    told = [part.record.last("gpu_window", DeviceUse) for part in parts]
+    used = [one for one in told if one is not None]
+    return _mean_use(used) if used else None
+
+
+def _mean_use(used: Sequence[DeviceUse]) -> GpuUse:
     mean = {name: float(np.mean([getattr(u, name) for u in used])) / 1e6 for name in _USES}
     wall = mean.pop("wall")
     return GpuUse(step_ms=wall, **{f"{name}_ms": ms for name, ms in mean.items()})

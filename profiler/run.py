@@ -313,6 +313,7 @@ class Run(Fact, frozen=True, kw_only=True):
     outside: Outside | None = None
     copies: Copies | None = None
     gpu_use: GpuUse | None = None  # None: no GPU, or no window
+    trace_use: GpuUse | None = None  # of a whole trace, from the GPU's first activity to its last
     input_kind: str | None = None  # "loader" | "generator" | "function" | None
     loaders: list[Loader] = msgspec.field(default_factory=list)
     lines: list[Line] = msgspec.field(default_factory=list)  # largest first, at most 40

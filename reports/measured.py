@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 MUCH_IDLE = 0.2  # of the step: from here it is said whether the loader is to blame
 LITTLE = 0.005  # of the step
 COPYING = 0.01  # of the step: less copying is not worth a line
+DIFFERENT = 0.005  # of the step
 WORTH = 1.05  # from here what a stall costs is worth a line
 
 
@@ -28,7 +29,14 @@ def sentences(view: View) -> list[str]:
     On the CPU the phases have said it all.
     """
     run = view.run
-    said = [gpu(run), communication(run), ranks(run), copies(run), arithmetic(run)]
+    said = [
+        gpu(run),
+        whole_trace(run),
+        communication(run),
+        ranks(run),
+        copies(run),
+        arithmetic(run),
+    ]
     if run.kind == "trace" or run.gpu_use is not None:
         said.append(bottleneck_gone(view))
     return [sentence for sentence in said if sentence is not None]
@@ -56,6 +64,20 @@ def gpu(run: Run) -> str | None:
     if used.idle_ms >= MUCH_IDLE * used.step_ms:
         return f"{said}, and not because of a DataLoader"
     return said
+
+
+def whole_trace(run: Run) -> str | None:
+    """Say what other tools' figures are of, where steps tell something else."""
+    whole, used = run.trace_use, run.gpu_use
+    if whole is None or used is None or whole.step_ms <= 0 or used.step_ms <= 0:
+        return None
+    idle, waiting = whole.idle_ms / whole.step_ms, whole.loader_idle_ms / whole.step_ms
+    apart = abs(idle - used.idle_ms / used.step_ms)
+    if max(apart, abs(waiting - used.loader_idle_ms / used.step_ms)) < DIFFERENT:
+        return None
+    loader = f", {100 * waiting:.1f} % with the thread in the DataLoader" if waiting > 0 else ""
+    stretch = f"from its first activity to its last, {wording.ms(whole.step_ms)}"
+    return f"{stretch}, the GPU is idle {100 * idle:.1f} %{loader}"
 
 
 def communication(run: Run) -> str | None:

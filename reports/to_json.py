@@ -51,6 +51,7 @@ def _report(view: View) -> Json:
         "phases": _phases(run.phases),
         "ceilings": {name: _ceiling(gone) for name, gone in view.ceilings.items()},
         "gpu_use": _facts(run.gpu_use),
+        "trace_use": _facts(run.trace_use),
         "compute": _compute(run.compute),
         "copies": _facts(run.copies),
         "communication": _facts(run.communication),

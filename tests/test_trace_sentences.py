@@ -92,6 +92,7 @@ def test_the_2080ti_waits_for_data_nearly_half_of_the_time_and_copies_pageable_m
     name = "resnet_2080ti_data_bound_no_steps.json.gz"
     text = said(name)
     assert "Data loading takes 47 % of each step" in text
+    assert "the GPU is idle 67.4 %, 45.9 % with the thread in the DataLoader" in text
     assert "copies to the GPU from pageable memory take 21.0 ms a step (629.8 ms in 30 steps)" in (
         text.replace("Copies", "copies")
     )
@@ -119,12 +120,16 @@ def test_nccl2020_overlaps_nothing_and_idles_two_fifths() -> None:
 
 @pytest.mark.parametrize(
     ("name", "idle"),
-    [("recsys_a100_host_bound.json.gz", 64.5), ("transformer_h100_launch_bound.json", 86.8)],
+    [
+        # HTA says 69 %; 64.4 % is the reference, which counts copies as busy
+        ("recsys_a100_host_bound.json.gz", "and idle 64.5 %"),
+        ("transformer_h100_launch_bound.json", "2.63 ms, the GPU is idle 85.1 %"),
+    ],
 )
-def test_the_host_is_the_bottleneck_and_not_the_loader(name: str, idle: float) -> None:
+def test_the_host_is_the_bottleneck_and_not_the_loader(name: str, idle: str) -> None:
     text = said(name)
     assert "The host takes" in text
-    assert f"idle {idle} %" in text
+    assert idle in text
     assert "and not because of a DataLoader" in text
     assert report(name)["bottleneck"]["phase"] == "host"
 
