@@ -19,8 +19,8 @@ def use(run: Run) -> Section | None:
     used = run.gpu_use
     if used is None or used.step_ms <= 0:
         return None
-    said = (measured.gpu, measured.whole_trace, measured.communication, measured.copies)
-    told = (say(run) for say in said)
+    sayings = (measured.gpu, measured.whole_trace, measured.communication, measured.copies)
+    told = (say(run) for say in sayings)
     lead = ". ".join(said[0].upper() + said[1:] for said in told if said is not None)
     return Section(
         name="gpu",
