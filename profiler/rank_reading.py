@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from speedprof.profiler.reduced import ReducedWindow
 
 DETAILED = 8  # ranks, the first ones, whose steps are drawn
-MOST_COLLECTIVES = 600_000  # of all ranks together, 160 bytes each
+MOST_COLLECTIVES = 500_000  # of all ranks together, 160 bytes each
 Owner = tuple[str, int]  # host and process
 
 
