@@ -17,6 +17,8 @@ proportions are formed; waits are not lengthened by tracing.
 On a GPU the places of the host's loop do not say what the device did, so there the remainder is
 one place; the device's idle time while the host waits for input is measured by CUDA events on
 every step, or, without them, is the part of the wait that windows found exposed.
+
+Where windows saw every step (a recorded trace), nothing is estimated: see exact_phases.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from speedprof.profiler import exact_phases
 from speedprof.profiler.batch_sources import cubes
 from speedprof.profiler.labels import LABEL, LABELS, PHASE_OF, SEGMENT, SEGMENTS
 from speedprof.profiler.record import COLUMN, EPOCH_START
@@ -87,6 +90,9 @@ def breakdown(
     device: str,
 ) -> Breakdown:
     """Estimate the parts of the mean step of `rows`; `traced` are the rows of traced steps."""
+    exact = exact_phases.labelled(rows, windows, sources) if windows else None
+    if exact is not None:
+        return _exact(exact, float(rows[:, COLUMN["wall"]].mean()) / 1e6)
     on_device = device != "cpu"
     exposed = _exposed_part(windows, traced) if on_device else 1.0
     counted = _counted(rows, exposed=exposed, on_device=on_device)
@@ -105,6 +111,15 @@ def breakdown(
         label_ms={label: float(mean[index]) for index, label in enumerate(LABELS)},
         phases=_phases(by_label, rows, counted, seen),
         split=seen is not None,
+    )
+
+
+def _exact(by_label: NDArray[np.float64], mean_ms: float) -> Breakdown:
+    parts = by_label.sum(axis=0) / by_label.sum() * mean_ms
+    return Breakdown(
+        label_ms={label: float(parts[index]) for index, label in enumerate(LABELS)},
+        phases=exact_phases.phases(by_label, mean_ms),
+        split=True,
     )
 
 

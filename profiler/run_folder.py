@@ -63,14 +63,22 @@ def write(path: Path, content: Json | str) -> None:
 
 
 def write_start(
-    folder: Path, command: list[str], *, name: str, started_at: float, options: Json, version: str
+    folder: Path,
+    command: list[str],
+    *,
+    name: str,
+    started_at: float,
+    options: Json,
+    version: str,
+    kind: str = "run",
 ) -> None:
-    """Say what is about to run; raises OSError."""
+    """Say what is about to run, or which traces are read (kind "trace"); raises OSError."""
     write(
         folder / START,
         {
             "format": FORMAT,
             "name": name,
+            "kind": kind,
             "command": command,
             "cwd": working_directory(),
             "started_at": started_at,

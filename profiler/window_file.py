@@ -19,7 +19,9 @@ Tables and their columns:
 
 ``event``   name, type, start, duration (event ns), thread (native id, or -1), device (-1: the
 CPU), stream,
-            correlation, linked (id of the launch or parent), bytes, is_async
+            correlation, linked (id of the launch or parent), bytes, is_async; and, where they
+            were recorded, flops (of an operator, from its shapes), group (index into
+            ``groups``, the communicators) and sequence (of the collective in its group)
 ``probe``   what (index into probes), start, end (perf_counter ns), detail (loader number, or -1)
 ``sample``  at (perf_counter ns), stack (index into stacks), cpu (ns of CPU time of the training
 thread since the
@@ -50,6 +52,8 @@ EVENT_COLUMNS = (
     "bytes",
     "is_async",
 )
+# columns that only some sources of windows know, and what stands where they do not
+OPTIONAL_EVENT_COLUMNS = {"flops": 0, "group": -1, "sequence": -1}
 PROBE_COLUMNS = ("what", "start", "end", "detail")
 SAMPLE_COLUMNS = ("at", "stack", "cpu", "queued")
 PROBES = (

@@ -13,6 +13,7 @@ from speedprof.profiler.window_file import (
     EVENT_COLUMNS,
     FORMAT,
     MAGIC,
+    OPTIONAL_EVENT_COLUMNS,
     PREFIX,
     PROBE_COLUMNS,
     SAMPLE_COLUMNS,
@@ -52,6 +53,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     stacks: list[list[int]] = []
     training: list[int] = []
     frames: list[tuple[str, int, str, bool]] = []
+    groups: list[str] = []
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +97,9 @@ def window(header: Header, tables: dict[str, dict[str, Times]]) -> Window:
     Raise DamagedWindowError.
     """
     event = {name: tables["event"][name] for name in EVENT_COLUMNS}
+    for name, absent in OPTIONAL_EVENT_COLUMNS.items():
+        column = tables["event"].get(name)
+        event[name] = np.full(len(event["name"]), absent) if column is None else column
     _check(header, tables)
     event["start"], event["end"] = _on_our_clock(
         header.clock, event["start"], event.pop("duration")
@@ -142,8 +147,8 @@ def _check(header: Header, tables: dict[str, dict[str, Times]]) -> None:
 
 
 def _check_references(header: Header, tables: dict[str, dict[str, Times]]) -> None:
-    for table, names in TABLES.items():
-        if len({len(tables[table][name]) for name in names}) > 1:
+    for table in TABLES:
+        if len({len(column) for column in tables[table].values()}) > 1:
             raise DamagedWindowError(f"its {table} columns differ in length")
     for table, name, listed in (
         ("event", "name", header.names),
@@ -154,6 +159,9 @@ def _check_references(header: Header, tables: dict[str, dict[str, Times]]) -> No
         column = tables[table][name]
         if ((column < 0) | (column >= len(listed))).any():
             raise DamagedWindowError(f"its {table}s name what it does not list")
+    group = tables["event"].get("group")
+    if group is not None and ((group < -1) | (group >= len(header.groups))).any():
+        raise DamagedWindowError("its events name what it does not list")
     if any(not 0 <= frame < len(header.frames) for stack in header.stacks for frame in stack):
         raise DamagedWindowError("its stacks name frames that it does not list")
 

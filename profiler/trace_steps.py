@@ -1,0 +1,134 @@
+"""Which thread of a recorded trace trains, and where its steps begin: told by marks or their lack.
+
+In order: torch.profiler's own ``ProfilerStep#N``; else the loader's and the optimizer's marks (a
+step begins where the first batch after an optimizer step is asked for); else optimizer steps
+alone; else the whole trace is one step, and the report says so.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from speedprof.profiler.trace_file import ON_DEVICE, TYPES
+from speedprof.profiler.trace_json import UnreadableTraceError
+from speedprof.profiler.window_file import CPU_OP
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from speedprof.profiler.intervals import Times
+    from speedprof.profiler.trace_file import Trace
+
+STEP = re.compile(r"ProfilerStep#(\d+)")
+LOADER = re.compile(r"enumerate\(DataLoader\)")
+OPTIMIZER = re.compile(r"Optimizer\.step#")
+ZERO_GRAD = re.compile(r"Optimizer\.zero_grad#")
+AUTOGRAD = re.compile(r"autograd::engine|\w*Backward\d*$")
+BY_PROFILER = "torch.profiler's steps (ProfilerStep)"
+BY_LOADER = "from one request for a batch after an optimizer step to the next"
+BY_OPTIMIZER = "from one optimizer step to the next"
+WHOLE = "the whole trace as one step: it marks no step, no batch and no optimizer step"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Steps:
+    """The steps of a trace, on the host's clock."""
+
+    thread: int  # the training thread, -1 where the trace has no host events
+    boundaries: Times  # ns, one more than steps
+    first: int  # number of the first step
+    definition: str
+
+
+def steps(trace: Trace) -> Steps:
+    """Find the steps; raise UnreadableTraceError where no time passes in the trace."""
+    marks = _Marks(trace)
+    thread = _training_thread(trace, marks)
+    profiled = _profiled(trace, marks)
+    if profiled is not None:
+        boundaries, first = profiled
+        return Steps(thread=thread, boundaries=boundaries, first=first, definition=BY_PROFILER)
+    start, end = trace.event["start"], trace.event["end"]
+    here = trace.event["thread"] == thread
+    asked = np.sort(start[marks.of(LOADER) & here])
+    updated = np.sort(end[marks.of(OPTIMIZER) & here])
+    definition = BY_OPTIMIZER
+    if len(asked) and len(updated):
+        boundaries, definition = _by_loader(asked, updated), BY_LOADER
+    elif len(updated) > 1:
+        boundaries = updated
+    elif len(asked) > 1:
+        boundaries, definition = asked, "from one request for a batch to the next"
+    else:
+        boundaries, definition = _whole(trace), WHOLE
+    return Steps(thread=thread, boundaries=boundaries, first=0, definition=definition)
+
+
+class _Marks:
+    """Finds events by their names; each distinct name is looked at once."""
+
+    def __init__(self, trace: Trace) -> None:
+        self._trace = trace
+        self._on_host = ~np.isin(trace.event["type"], list(ON_DEVICE))
+
+    def of(self, pattern: re.Pattern[str]) -> NDArray[np.bool_]:
+        matching = np.array([bool(pattern.match(name)) for name in self._trace.names], np.bool_)
+        found: NDArray[np.bool_] = matching[self._trace.event["name"]] & self._on_host
+        return found
+
+
+def _profiled(trace: Trace, marks: _Marks) -> tuple[Times, int] | None:
+    """Return the boundaries by ProfilerStep and the first one's number."""
+    chosen = np.flatnonzero(marks.of(STEP))
+    if not len(chosen):
+        return None
+    chosen = chosen[np.argsort(trace.event["start"][chosen], kind="stable")]
+    starts, ends = trace.event["start"][chosen], trace.event["end"][chosen]
+    names = trace.event["name"][chosen]
+    kept = np.unique(names, return_index=True)[1]  # some exporters write a step twice
+    kept.sort()
+    boundaries = np.append(starts[kept], ends[kept].max())
+    boundaries = boundaries[np.append(True, np.diff(boundaries) > 0)]
+    if len(boundaries) < 2:
+        return None
+    number = STEP.match(trace.names[int(names[0])])
+    return boundaries, int(number.group(1)) if number else 0
+
+
+def _by_loader(asked: Times, updated: Times) -> Times:
+    """Return the first request for a batch after each optimizer step, and where the last ends."""
+    after = np.searchsorted(asked, updated, "left")
+    firsts = np.unique(np.append(0, after[after < len(asked)]))
+    whole = firsts[asked[firsts] < updated[-1]]
+    return np.append(asked[whole], updated[-1]).astype(np.int64)
+
+
+def _whole(trace: Trace) -> Times:
+    device = np.isin(trace.event["type"], list(ON_DEVICE))
+    chosen = device if device.any() else ~device
+    first, last = trace.event["start"][chosen].min(), trace.event["end"][chosen].max()
+    if last <= first:
+        raise UnreadableTraceError(
+            f"{trace.path} holds only events of no duration; record a few whole training steps"
+        )
+    return np.array([first, last], np.int64)
+
+
+def _training_thread(trace: Trace, marks: _Marks) -> int:
+    """Return the thread with the marks of a loop, else the busiest that is not autograd's."""
+    thread = trace.event["thread"]
+    for pattern in (STEP, LOADER, OPTIMIZER):
+        found = thread[marks.of(pattern)]
+        if len(found):
+            return int(np.bincount(found).argmax())
+    operators = trace.event["type"] == TYPES.index(CPU_OP)
+    autograd = np.unique(thread[operators & marks.of(AUTOGRAD)])
+    for chosen in (operators & ~np.isin(thread, autograd), operators, marks.of(re.compile(""))):
+        if chosen.any():
+            spent = (trace.event["end"] - trace.event["start"])[chosen]
+            return int(np.bincount(thread[chosen], spent).argmax())
+    return -1
