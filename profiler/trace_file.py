@@ -13,10 +13,9 @@ from array import array
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 import numpy as np
 
-from speedprof.profiler import flops
+from speedprof.profiler.trace_flops import COUNTED, TraceFlops
 from speedprof.profiler.trace_json import Arguments, TraceJson, UnreadableTraceError
 from speedprof.profiler.window_file import (
     ANNOTATION,
@@ -144,7 +143,7 @@ class _Columns:
         self._names: dict[str, int] = {}
         self._threads: dict[tuple[Number, Number], int] = {}
         self._groups: dict[str, int] = {}
-        self._flops: dict[int, int] = {}
+        self._flops = TraceFlops()
         self._group: dict[int, int] = {}
         self._sequence: dict[int, int] = {}
 
@@ -171,9 +170,7 @@ class _Columns:
         names, threads, column = self._names, self._threads, self._integer
         column["name"].extend([names.setdefault(e.name or "", len(names)) for e in events])
         column["type"].extend([CATEGORIES[e.cat or ""] for e in events])
-        column["thread"].extend(
-            [threads.setdefault((e.pid, e.tid), len(threads)) for e in events]
-        )
+        column["thread"].extend([threads.setdefault((e.pid, e.tid), len(threads)) for e in events])
 
     def _describe(self, events: list[Event]) -> None:
         said = [event.args or _NOTHING for event in events]
@@ -182,18 +179,11 @@ class _Columns:
         linked = [a.external if a.external is not None else a.external_1_8 for a in said]
         self._integer["linked"].extend(_integers(linked))
         for index, (event, arguments) in enumerate(zip(events, said, strict=True), self.count):
-            if arguments.dims or arguments.dims_1_8:
-                self._count_flops(index, event, arguments)
+            if event.name in COUNTED:
+                dims = bytes(arguments.dims or arguments.dims_1_8)
+                self._flops.add(index, event.name, dims, bytes(arguments.concrete))
             if arguments.group is not None or arguments.sequence is not None:
                 self._place(index, arguments)
-
-    def _count_flops(self, index: int, event: Event, said: Arguments) -> None:
-        if event.name not in flops.COUNTED:
-            return
-        dims = _decoded(said.dims or said.dims_1_8)
-        found = flops.flops(event.name or "", dims, _decoded(said.concrete))
-        if found:
-            self._flops[index] = found
 
     def _place(self, index: int, said: Arguments) -> None:
         name = said.group if not said.members else f"{said.group} {said.members}"
@@ -222,7 +212,7 @@ class _Columns:
             threads=[(str(process), str(thread)) for process, thread in self._threads],
             groups=list(self._groups),
             event=event,
-            flops=self._flops,
+            flops=self._flops.all(event["thread"], event["start"]),
             group=self._group,
             sequence=self._sequence,
             base_us=base,
@@ -292,10 +282,3 @@ def _whole(value: object) -> int | None:
         return int(value) if math.isfinite(value) else None
     found = _DIGITS.search(value) if isinstance(value, str) else None
     return int(found.group()) if found and len(found.group()) < 20 else None
-
-
-def _decoded(text: msgspec.Raw) -> Any:
-    try:
-        return msgspec.json.decode(text) if text else None
-    except (msgspec.MsgspecError, RecursionError):
-        return None
