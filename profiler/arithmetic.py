@@ -34,9 +34,11 @@ NO_SHAPES = (
 def of_ranks(parts: Sequence[Trained]) -> tuple[Arithmetic | None, NotMeasured | None]:
     """Return what the ranks' windows tell, by the roof of the first one's device."""
     windows = [window for part in parts for window in part.windows]
-    if not windows or parts[0].rank.device == "cpu":
+    steps_ms = [part.rank.step_ms.mean_ms for part in parts if part.rank.step_ms is not None]
+    if not windows or not steps_ms or parts[0].rank.device == "cpu":
         return None, None
-    found, why = arithmetic(windows, device_peaks(_device_name(parts[0])))
+    peaks, mean_ms = device_peaks(_device_name(parts[0])), sum(steps_ms) / len(steps_ms)
+    found, why = arithmetic(windows, peaks, step_ms=mean_ms)
     if why is None:
         return found, None
     return found, NotMeasured(what="arithmetic" if found is None else "MFU", why=why)
@@ -62,11 +64,12 @@ def _device_name(part: Trained) -> str | None:
 
 
 def arithmetic(
-    windows: Sequence[reduced.ReducedWindow], peaks: DevicePeaks | None
+    windows: Sequence[reduced.ReducedWindow], peaks: DevicePeaks | None, *, step_ms: float
 ) -> tuple[Arithmetic | None, str | None]:
     """Return what is known, and why something is not: nothing at all, or no MFU.
 
-    `peaks` is the device's roof, published or measured, None where it is not known.
+    `peaks` is the device's roof, published or measured, None where it is not known. `step_ms`
+    is the wall time of a step.
     """
     entries = _told([entry for window in windows for entry in window.arithmetic])
     flops = sum(entry.flops for entry in entries)
@@ -79,7 +82,6 @@ def arithmetic(
             f"{coverage:.0%} of the time of matrix products, convolutions and attention"
         )
     steps = sum(len(window.cube) for window in windows)
-    wall = sum(window.boundaries[-1] - window.boundaries[0] for window in windows)
     precisions = _sum(entries, "precision")
     counted = sum(entry.counted_ns for entry in entries)
     found = Arithmetic(
@@ -92,9 +94,9 @@ def arithmetic(
     rates, why = _rates(precisions, peaks)
     if why is not None or peaks is None:
         return found, why
-    ideal = sum(precisions[name] / rate / 1e3 for name, rate in rates.items())
+    ideal_ms = sum(precisions[name] / steps / rate / 1e9 for name, rate in rates.items())
     roof = {"peaks": rates, "device": peaks.device, "source": peaks.source}
-    return msgspec.structs.replace(found, mfu=ideal / wall, **roof), None
+    return msgspec.structs.replace(found, mfu=ideal_ms / step_ms, **roof), None
 
 
 def _told(entries: list[reduced.Arithmetic]) -> list[reduced.Arithmetic]:

@@ -91,7 +91,7 @@ def test_what_runs_outside_the_steps_is_left_out(tmp_path: Path):
 
 def test_kernels_that_took_no_time_tell_nothing(tmp_path: Path):
     case = product(gpu(0, 100), 10, 0, 7000).kernel(FP32, 50, 60, launched=49)
-    told, why = arithmetic([case.reduced(tmp_path)], ROOF)
+    told, why = arithmetic([case.reduced(tmp_path)], ROOF, step_ms=100)
     assert told is None
     assert why is not None
 
@@ -99,14 +99,14 @@ def test_kernels_that_took_no_time_tell_nothing(tmp_path: Path):
 def test_without_recorded_shapes_nothing_is_said(tmp_path: Path):
     case = gpu(0, 100).event("aten::mm", 10, 11).kernel(FP32, 20, 30, launched=10.5)
     assert case.reduced(tmp_path).arithmetic == []
-    told, why = arithmetic([case.reduced(tmp_path)], ROOF)
+    told, why = arithmetic([case.reduced(tmp_path)], ROOF, step_ms=100)
     assert told is None
     assert "record_shapes=True" in str(why)
 
 
 def test_throughput_and_mfu_are_flops_against_kernel_time_and_step_time(tmp_path: Path):
     case = product(product(gpu(0, 100, 200), 0, 20, TERA), 100, 30, TERA)
-    told, why = arithmetic([case.reduced(tmp_path)], ROOF)
+    told, why = arithmetic([case.reduced(tmp_path)], ROOF, step_ms=100)
     assert why is None
     assert told is not None
     assert told.flops == TERA
@@ -119,7 +119,7 @@ def test_throughput_and_mfu_are_flops_against_kernel_time_and_step_time(tmp_path
 def test_each_precision_is_held_against_its_own_roof(tmp_path: Path):
     case = product(gpu(0, 100), 0, 20, TERA)
     product(case, 50, 20, TERA // 10, kernel=FP32)
-    told, _ = arithmetic([case.reduced(tmp_path)], ROOF)
+    told, _ = arithmetic([case.reduced(tmp_path)], ROOF, step_ms=100)
     assert told is not None
     assert told.mfu == pytest.approx((1 / 100 + 0.1 / 10) / 0.1)
     assert told.precisions == {"bf16": TERA, "fp32": TERA // 10}
@@ -127,14 +127,14 @@ def test_each_precision_is_held_against_its_own_roof(tmp_path: Path):
 
 def test_a_kernel_whose_name_tells_no_precision_goes_with_the_others(tmp_path: Path):
     case = product(product(gpu(0, 100), 0, 20, TERA), 50, 20, TERA, kernel="triton_tem_mm_1")
-    told, _ = arithmetic([case.reduced(tmp_path)], ROOF)
+    told, _ = arithmetic([case.reduced(tmp_path)], ROOF, step_ms=100)
     assert told is not None
     assert told.mfu == pytest.approx(2 / 100 / 0.1)
 
 
 def test_no_precision_anywhere_leaves_throughput_without_a_roof(tmp_path: Path):
     case = product(gpu(0, 100), 0, 20, TERA, kernel="triton_tem_mm_1")
-    told, why = arithmetic([case.reduced(tmp_path)], ROOF)
+    told, why = arithmetic([case.reduced(tmp_path)], ROOF, step_ms=100)
     assert told is not None
     assert told.mfu is None
     assert told.tflops_per_s == pytest.approx(50)
@@ -143,7 +143,9 @@ def test_no_precision_anywhere_leaves_throughput_without_a_roof(tmp_path: Path):
 
 @pytest.mark.parametrize(("roof", "says"), [(None, "roof"), (replace(ROOF, tflops={}), "bf16")])
 def test_a_device_without_a_known_roof_has_throughput_alone(tmp_path: Path, roof, says):
-    told, why = arithmetic([product(gpu(0, 100), 0, 20, TERA).reduced(tmp_path)], roof)
+    told, why = arithmetic(
+        [product(gpu(0, 100), 0, 20, TERA).reduced(tmp_path)], roof, step_ms=100
+    )
     assert told is not None
     assert (told.mfu, told.peaks, told.kinds["matmul"].of_peak) == (None, {}, None)
     assert says in str(why)
@@ -153,7 +155,7 @@ def test_a_device_without_a_known_roof_has_throughput_alone(tmp_path: Path, roof
 def test_flops_of_less_than_half_of_the_products_time_are_not_enough(tmp_path, uncounted, enough):
     case = product(gpu(0, 100), 0, 20, TERA)
     case.kernel("fmha_cutlassF_bf16_aligned", 60, 60 + uncounted, launched=55)
-    told, why = arithmetic([case.reduced(tmp_path)], ROOF)
+    told, why = arithmetic([case.reduced(tmp_path)], ROOF, step_ms=100)
     assert (told is not None) == enough
     assert enough or "not enough recorded" in str(why)
     assert told is None or told.coverage == pytest.approx(20 / 39)
@@ -250,7 +252,7 @@ def test_several_windows_are_taken_together(tmp_path: Path):
         product(gpu(0, 100), 0, 20, TERA).reduced(tmp_path),
         product(gpu(0, 300), 0, 20, 2 * TERA).reduced(tmp_path),
     ]
-    told, _ = arithmetic(windows, device_peaks("NVIDIA H100 80GB HBM3"))
+    told, _ = arithmetic(windows, device_peaks("NVIDIA H100 80GB HBM3"), step_ms=200)
     assert told is not None
     assert told.flops == 1.5 * TERA
     assert told.mfu == pytest.approx(3 / 989.4 / 0.4)
