@@ -81,7 +81,7 @@ def _run(
     return msgspec.structs.replace(
         run,
         **run_parts.identity(parts, started),
-        **run_parts.measures(parts),
+        **run_parts.measures(parts, recorded=kind == "trace"),
         **_insides(parts, folders),
         loaders=[run_parts.relative(loader, folders) for loader in found],
         input_kind=input_kind(

@@ -77,8 +77,11 @@ def remarks(parts: list[Trained]) -> list[str]:
     return [absent, *said] if absent else said
 
 
-def measures(parts: list[Trained]) -> dict[str, Any]:
-    """Return the counts and means of the first rank, and the timelines of all."""
+def measures(parts: list[Trained], *, recorded: bool = False) -> dict[str, Any]:
+    """Return the counts and means of the first rank, and the timelines of all.
+
+    `recorded` is a run made of traces, which do not tell of garbage collections.
+    """
     first = parts[0]
     return {
         "steps": first.steps,
@@ -88,7 +91,7 @@ def measures(parts: list[Trained]) -> dict[str, Any]:
         "updates_per_step": first.updates_per_step,
         "batches_per_step": first.batches_per_step,
         "series": first.series,
-        "garbage_ms": first.means["garbage"] / 1e6 if first.steps else None,
+        "garbage_ms": first.means["garbage"] / 1e6 if first.steps and not recorded else None,
         "timelines": _timelines(parts),
     }
 

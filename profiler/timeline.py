@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,10 +31,10 @@ def representative(explained: Explained, cells: Cells, header: Header) -> Timeli
         ("DataLoader", _pieces(explained.loop.loader, "data_loading", "next batch")),
         ("training thread", _host(explained)),
         *_streams(explained),
-        ("collectives", _pieces(explained.collectives, "communication", "collective")),
-        ("exposed", _exposed(cells)),
+        *_collectives(explained),
     ]
     lanes = [Lane(name=name, bars=_bars(pieces, start, end)) for name, pieces in drawn]
+    lanes.append(Lane(name="exposed", bars=_bars(_exposed(cells), start, end, gapless=True)))
     return Timeline(
         rank=header.rank,
         step=header.first_step + step,
@@ -75,6 +76,13 @@ def _streams(explained: Explained) -> list[tuple[str, list[Piece]]]:
     return lanes
 
 
+def _collectives(explained: Explained) -> list[tuple[str, list[Piece]]]:
+    """Return the lane of collectives that no stream shows: those of the CPU."""
+    if explained.device is not None and explained.device.collective.any():
+        return []
+    return [("collectives", _pieces(explained.collectives, "communication", "collective"))]
+
+
 def _exposed(cells: Cells) -> list[Piece]:
     edges = cells.moments.edges.tolist()
     labels = cells.label.tolist()
@@ -91,8 +99,11 @@ def _pieces(some: Spans, phase: str, label: str) -> list[Piece]:
     ]
 
 
-def _bars(pieces: list[Piece], start: int, end: int) -> list[Bar]:
-    """Clip to the step, join neighbours of one label, and leave out what nobody could see."""
+def _bars(pieces: list[Piece], start: int, end: int, *, gapless: bool = False) -> list[Bar]:
+    """Clip to the step, join neighbours of one label, and leave out what nobody could see.
+
+    Where the pieces fill the step, `gapless`, what is left out goes to the piece before it.
+    """
     joined: list[list[int | str]] = []
     near = (end - start) // (4 * MOST_BARS)
     for begin, finish, phase, label in pieces:
@@ -104,6 +115,12 @@ def _bars(pieces: list[Piece], start: int, end: int) -> list[Bar]:
         else:
             joined.append([low, high, phase, label])
     joined.sort(key=lambda bar: int(bar[0]) - int(bar[1]))
+    kept = sorted(joined[:MOST_BARS], key=lambda bar: int(bar[0]))
+    if gapless and kept:
+        kept[0][0] = start
+        for bar, following in pairwise(kept):
+            bar[1] = following[0]
+        kept[-1][1] = end
     return [
         Bar(
             start_ms=(int(low) - start) / 1e6,
@@ -111,5 +128,5 @@ def _bars(pieces: list[Piece], start: int, end: int) -> list[Bar]:
             phase=str(phase),
             label=str(label),
         )
-        for low, high, phase, label in sorted(joined[:MOST_BARS], key=lambda bar: int(bar[0]))
+        for low, high, phase, label in kept
     ]

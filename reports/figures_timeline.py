@@ -57,6 +57,7 @@ def _svg(timeline: Timeline, lanes: list[Lane], *, name: str, title: str, descri
     figure = figures.canvas(ROW * len(lanes) + 48)
     axes = figures.axes(figure, left=LABELS, bottom=42, top=6)
     nearest = timeline.wall_ms / figures.WIDTH / 2
+    _shade(axes, timeline, nearest)
     for phase in PHASES:
         boxes = [
             (left, right, row + 0.18, row + 0.82)
@@ -64,7 +65,6 @@ def _svg(timeline: Timeline, lanes: list[Lane], *, name: str, title: str, descri
             for left, right in _joined(lane.bars, phase, nearest)
         ]
         figures.boxes(axes, boxes, f"phase-{phase}")
-    _shade(axes, timeline, nearest)
     axes.set_xlim(0, timeline.wall_ms)
     axes.set_ylim(0, len(lanes))
     axes.set_yticks([row + 0.5 for row in range(len(lanes))])

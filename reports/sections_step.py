@@ -187,7 +187,7 @@ def _operators(measured: Compute) -> Table:
         ),
         rows=tuple(
             (
-                one.name,
+                wording.shortened(one.name),
                 one.kind,
                 min(one.ms / whole, 1.0),
                 wording.ms(one.ms),

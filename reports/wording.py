@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
 DASH = "–"  # not measured; its reason is listed under "not measured"
 
+LONGEST_NAME = 120
 PHASE_NAMES = {
     "data_loading": "data loading",
     "host_to_device": "host to device",
@@ -157,6 +158,11 @@ def unseen_phases(run: Run) -> frozenset[str]:
     gaps = {gap.what for gap in run.not_measured}
     phases = run.phases or {}
     return frozenset(name for name, phase in phases.items() if name in gaps and not phase.share)
+
+
+def shortened(name: str) -> str:
+    """Return the beginning of a name: those of C++ templates may be pages long."""
+    return name if len(name) <= LONGEST_NAME else name[: LONGEST_NAME - 1] + "…"
 
 
 def interval(phase: Phase) -> str:

@@ -163,3 +163,21 @@ def test_calls_of_the_runtime_beside_an_idle_gpu_are_told(tmp_path: Path):
     (used,) = case.reduced(tmp_path).use
     assert used.idle / 1e6 == pytest.approx(60.0)
     assert used.runtime_idle / 1e6 == pytest.approx(50.01)  # the launch is one, too
+
+
+def test_pieces_too_short_to_be_drawn_leave_no_gap_in_what_is_exposed(tmp_path: Path):
+    case = gpu(0, 1000)
+    for at in range(0, 1000, 2):
+        case.kernel("gemm", at, at + 1, launched=0)
+    timeline = case.reduced(tmp_path).timeline
+    assert timeline is not None
+    exposed = next(lane.bars for lane in timeline.lanes if lane.name == "exposed")
+    assert len(exposed) == 400
+    assert sum(bar.end_ms - bar.start_ms for bar in exposed) == pytest.approx(timeline.wall_ms)
+
+
+def test_collectives_of_the_gpu_are_drawn_once_on_their_stream(tmp_path: Path):
+    case = gpu(0, 100).kernel("ncclDevKernel_AllReduce", 30, 60, launched=1, stream=9)
+    timeline = case.reduced(tmp_path).timeline
+    assert timeline is not None
+    assert "collectives" not in {lane.name for lane in timeline.lanes}
