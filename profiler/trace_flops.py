@@ -18,8 +18,13 @@ from speedprof.profiler.flops import convolution, convolved, shapes_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
+
+    from numpy.typing import NDArray
 
     from speedprof.profiler.flops import Shape
+
+    Column = Sequence[int] | NDArray[Any]
 
 _Fixed = tuple[int, ...]
 
@@ -72,7 +77,7 @@ class TraceFlops:
         elif name in _AROUND:
             self._around.append((event, self._once.setdefault(dims, dims)))
 
-    def all(self, thread: Sequence[int], start: Sequence[int]) -> dict[int, int]:
+    def all(self, thread: Column, start: Column) -> dict[int, int]:
         """Return the FLOPs by event; events whose FLOPs cannot be known are left out.
 
         `thread` and `start` are those of all events.
