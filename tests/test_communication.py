@@ -12,7 +12,11 @@ from window_cases import GLOO, Case
 from speedprof.advisor.rules.straggler import who
 from speedprof.profiler import run_folder, trace_run
 from speedprof.profiler.attribution import load
+from speedprof.profiler.collective_calls import calls, calls_of
 from speedprof.profiler.communication import late_phase, missing, missing_sentence
+from speedprof.profiler.rank_reading import read_ranks
+from speedprof.profiler.reduced import Collective
+from speedprof.profiler.reduction import reduce_folder
 from speedprof.profiler.run import Communication, Matching, Run
 
 TRACES = Path(__file__).parent.parent.parent / "shared" / "traces"
@@ -189,6 +193,57 @@ def test_without_windows_of_what_came_before_the_phases_tell_what_a_late_rank_do
     assert late_phase(phases, 1) == "host"
     assert late_phase({0: {"compute": 1.0}, 1: {"compute": 1.0}}, 1) is None
     assert late_phase({1: {"compute": 1.0}}, 1) is None
+
+
+# Many ranks
+
+
+def test_of_many_ranks_the_first_are_kept_in_detail_and_all_are_matched(tmp_path: Path):
+    """Files are read in the order of their names, which here is against that of the ranks."""
+    folder = Folder(tmp_path, warmup=0)
+    for rank in range(12):
+        about = process(rank, 12, pid=200 - rank)
+        told = [("note", {"text": f"rank {rank}, {n}"}) for n in range(3)]
+        folder.record(rows([50.0] * 3, samples=8), *told, about=about)
+        folder.window(busy(30 if rank == 10 else 10, "aten::mm"), pid=200 - rank)
+    reduce_folder(tmp_path)
+    parts = read_ranks(tmp_path, 0, [])
+    assert [part.rank.rank for part in parts] == list(range(12))
+    assert [part.series is not None for part in parts] == [True] * 8 + [False] * 4
+    drawn = [any(window.timeline for window in part.windows) for part in parts]
+    assert drawn == [True] * 8 + [False] * 4
+    assert [len(part.record.facts["note"]) for part in parts] == [3] * 8 + [1] * 4
+    run = load(tmp_path)
+    assert [timeline.rank for timeline in run.timelines] == list(range(8))
+    assert (matching(run).collectives, len(matching(run).ranks)) == (2, 12)
+    assert talk(run).late_rank == 10
+
+
+def test_only_the_last_collectives_of_a_rank_are_kept_and_all_are_counted():
+    listed = [
+        Collective(name="all_reduce", step=n, start=10 * n, end=10 * n + 5, bytes=7)
+        for n in range(100)
+    ]
+    kept = calls(listed, most=30)
+    assert kept.step.tolist() == list(range(70, 100))
+    assert (kept.count, kept.bytes) == (100, 700)
+
+
+def test_windows_in_a_row_that_hold_the_same_collective_count_it_once(tmp_path: Path):
+    """A kernel that one step launched may end in the next window."""
+    first = Case([0, 10, 20], device="cuda", first_step=4)
+    second = Case([20, 30], device="cuda", first_step=6)
+    for case, shift in ((first, 0), (second, 0)):
+        case.kernel("ncclKernel_AllReduce", 5 + shift, 7, launched=4 if case is first else None)
+    windows = []
+    for number, case in enumerate((first, second)):
+        (tmp_path / f"{number}").mkdir()
+        windows.append(case.reduced(tmp_path / f"{number}"))
+    assert [len(window.collectives) for window in windows] == [1, 1]
+    assert len(calls_of(windows)) == 1
+    assert calls_of(windows).step.tolist() == [4]
+    assert len(calls_of(windows[1:])) == 1
+    assert calls_of(windows[1:]).count == 0  # its step was not recorded whole
 
 
 # Recorded jobs
