@@ -10,10 +10,11 @@ and what is no event is counted.
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import re
 import zlib
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -35,6 +36,7 @@ _TRIES = 3  # places where a block may be cut, before it is taken event by event
 _SPACE = " \t\r\n,"
 
 Number = int | float | str | None
+Stream = gzip.GzipFile | io.BufferedReader
 
 
 class Arguments(msgspec.Struct, gc=False):
@@ -88,12 +90,15 @@ class TraceJson:
         self.cut_off: str | None = None  # why the file ends before it should
 
     def blocks(self) -> Iterator[list[Event]]:
-        """Yield the events in the file's order; raise UnreadableTraceError where it is no trace."""
+        """Yield the events in the file's order.
+
+        Raise UnreadableTraceError where the file is no trace.
+        """
         try:
             with self.path.open("rb") as file:
                 packed = file.read(2) == GZIP
                 file.seek(0)
-                stream: IO[bytes] = gzip.GzipFile(fileobj=file) if packed else file
+                stream: Stream = gzip.GzipFile(fileobj=file) if packed else file
                 yield from self._events(stream)
         except OSError as error:
             raise UnreadableTraceError(
@@ -101,14 +106,22 @@ class TraceJson:
                 "torch.profiler exported"
             ) from error
 
-    def _read(self, stream: IO[bytes]) -> bytes:
+    def _read(self, stream: Stream) -> bytes:
+        """Return the next block, or what could be unpacked of it before the data is damaged."""
+        parts: list[bytes] = []
+        held = 0
         try:
-            return stream.read(BLOCK)
+            while held < BLOCK:
+                part = stream.read1(BLOCK - held)
+                if not part:
+                    break
+                parts.append(part)
+                held += len(part)
         except (EOFError, zlib.error, gzip.BadGzipFile):
             self.cut_off = "its gzip data is damaged or cut off"
-            return b""
+        return b"".join(parts)
 
-    def _events(self, stream: IO[bytes]) -> Iterator[list[Event]]:
+    def _events(self, stream: Stream) -> Iterator[list[Event]]:
         rest = self._head(stream)
         while True:
             more = self._read(stream)
@@ -130,7 +143,7 @@ class TraceJson:
         yield block
         self._tail(rest)
 
-    def _head(self, stream: IO[bytes]) -> bytes:
+    def _head(self, stream: Stream) -> bytes:
         """Read up to where the events begin; return what was read beyond."""
         self._ended = False
         self._object = True
@@ -215,7 +228,7 @@ class TraceJson:
             at = end
         return events, characters[at:].encode("utf-8", "surrogateescape")
 
-    def _remaining(self, stream: IO[bytes]) -> bytes:
+    def _remaining(self, stream: Stream) -> bytes:
         rest = b""
         while len(rest) < MOST_UNCUT:
             more = self._read(stream)
