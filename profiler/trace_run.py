@@ -6,7 +6,7 @@ import re
 from array import array
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -173,16 +173,19 @@ def _write_record(
 
 
 def _rows(trace: Trace, steps: Steps, probed: dict[str, Spans]) -> NDArray[np.int64]:
-    """Return a row a step, as the always-on probes would have written it."""
+    """Return a row a step, as the always-on probes would have written it.
+
+    What the host did is cut at its own boundaries; a step is as long as the device says.
+    """
     at = steps.boundaries
     rows = np.zeros((len(at) - 1, len(STEP_COLUMNS)), np.int64)
     for index, name in enumerate(STEP_COLUMNS):
         if name in probed:
             rows[:, index] = probed[name].between(at)
-    counted = {
+    counted: dict[str, Any] = {
         "start": at[:-1],
         "count": 1,
-        "wall": np.diff(at),
+        "wall": _walls(trace, steps),
         "device_wall": -1,
         "device_input_wait": -1,
         "flags": TRACED,
@@ -195,6 +198,15 @@ def _rows(trace: Trace, steps: Steps, probed: dict[str, Spans]) -> NDArray[np.in
     for name, values in counted.items():
         rows[:, STEP_COLUMNS.index(name)] = values
     return rows
+
+
+def _walls(trace: Trace, steps: Steps) -> NDArray[np.int64]:
+    """Return how long each step is, ns; one that the device crosses in no time is 1 ns."""
+    walls = np.diff(trace_windows.crossed(trace, steps))
+    if not walls.any():
+        return np.diff(steps.boundaries)
+    longest: NDArray[np.int64] = np.maximum(walls, 1)
+    return longest
 
 
 def _unix(trace: Trace, at_ns: int) -> float | None:

@@ -48,10 +48,10 @@ def windows(
     trace: Trace, steps: Steps, probed: dict[str, Spans], *, host: str, pid: int, rank: int
 ) -> Iterator[Window]:
     """Yield the trace's windows, each of whole steps and of bounded size."""
-    crossed = _crossings(trace, steps)
+    ends = crossed(trace, steps)
     start, end = trace.event["start"], trace.event["end"]
     for index, (first, last) in enumerate(_cuts(start, steps.boundaries)):
-        low, high = steps.boundaries[first], max(steps.boundaries[last], crossed[last])
+        low, high = steps.boundaries[first], max(steps.boundaries[last], ends[last])
         chosen = np.flatnonzero((end >= low) & (start <= high))
         header = Header(
             format=window_file.FORMAT,
@@ -107,7 +107,7 @@ def gpu_activity(trace: Trace, steps: Steps) -> DeviceActivity | None:
     return device_activity(window_reading.window(header, tables))
 
 
-def _crossings(trace: Trace, steps: Steps) -> Times:
+def crossed(trace: Trace, steps: Steps) -> Times:
     """Return where the device crosses the steps' boundaries."""
     activity = gpu_activity(trace, steps)
     return steps.boundaries if activity is None else crossings(activity, steps.boundaries)

@@ -71,7 +71,7 @@ def test_the_pair_is_compared_as_runs_are() -> None:
     before, after = (FOLDERS["parent"] / f"resnet50_v100_workers{count}" for count in (0, 4))
     result = comparison.compare(before, after)
     assert result.high < 1.0
-    assert result.ratio == pytest.approx(141.07 / 177.59, rel=0.02)
+    assert result.ratio == pytest.approx(141.07 / 177.59, rel=0.002)
 
 
 def test_the_ceiling_without_workers_holds_what_four_workers_gave() -> None:
@@ -79,7 +79,7 @@ def test_the_ceiling_without_workers_holds_what_four_workers_gave() -> None:
     step_ms = sum(phase["ms"] for phase in report(after)["phases"].values())
     gone = report(before)["ceilings"]["data_loading"]
     assert gone["low_ms"] < step_ms < gone["high_ms"]
-    assert step_ms == pytest.approx(141.07, rel=0.01)
+    assert step_ms == pytest.approx(141.07, rel=0.001)
 
 
 def test_resnet50_of_the_old_api_was_warming_up_in_the_cuda_runtime() -> None:
