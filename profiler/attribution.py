@@ -78,7 +78,7 @@ def _run(
     folders = [cwd, *run_parts.script_folders(parts[0])]
     found = loaders(parts[0].record, spent, parts[0].steps)
     told = run_parts.remarks(parts) + run_parts.texts(parts[0], "note")
-    return msgspec.structs.replace(
+    whole = msgspec.structs.replace(
         run,
         **run_parts.identity(parts, started),
         **run_parts.measures(parts, recorded=kind == "trace"),
@@ -93,6 +93,7 @@ def _run(
         changes=run_parts.texts(parts[0], "change"),
         notes=list(dict.fromkeys(notes + told))[:MOST_NOTES],
     )
+    return run_parts.with_late_step(whole, parts)
 
 
 def _insides(parts: list[Trained], folders: list[str]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from speedprof.profiler import reading
@@ -37,7 +38,7 @@ def read_ranks(folder: Path, warmup: int, notes: list[str]) -> list[Trained]:
         other = found.get(part.rank.rank)
         aside += other is not None
         if other is None or part.steps > other.steps:
-            found[part.rank.rank] = part
+            found[part.rank.rank] = replace(part, files=tuple(mine))
             _slim_one(found)
     if aside:
         notes.append(f"{aside} more processes trained or used loaders; the longest is shown")

@@ -19,6 +19,7 @@ from speedprof.profiler.statistics import step_times
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -54,6 +55,7 @@ class Trained:
     begins_unix: float | None
     ends_unix: float | None
     remarks: list[str]
+    files: tuple[Path, ...] = ()  # of the windows
 
 
 def trained(

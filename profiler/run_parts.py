@@ -14,6 +14,7 @@ from speedprof.profiler import record_facts as facts
 from speedprof.profiler.communication import missing, missing_sentence
 from speedprof.profiler.inside_phases import host_unseen, shown
 from speedprof.profiler.ranks import SPLITTABLE, Trained
+from speedprof.profiler.reading import read_window
 from speedprof.profiler.run import (
     PHASES,
     Environment,
@@ -29,6 +30,9 @@ from speedprof.profiler.run import (
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from speedprof.profiler.reduced import ReducedWindow
+    from speedprof.profiler.run import Run
 
 UNSEEN_HOST = "the trace has no operators of the CPU, so what the GPU waits for is not known"
 MOST_SYNC_CALLS, MOST_TIMELINES, MOST_BUILT = 40, 8, 20
@@ -127,15 +131,32 @@ def mean_phases(parts: list[Trained]) -> dict[str, Phase] | None:
 
 
 def _timelines(parts: list[Trained]) -> list[Timeline]:
-    """Return one step of each rank: that of the window whose wall time is the median."""
-    chosen = []
-    for part in parts[:MOST_TIMELINES]:
-        drawn = [window.timeline for window in part.windows if window.timeline is not None]
-        drawn.sort(key=lambda timeline: timeline.wall_ms)
-        if drawn:
-            middle = drawn[(len(drawn) - 1) // 2]
-            chosen.append(msgspec.structs.replace(middle, rank=part.rank.rank))
-    return chosen
+    """Return one step of each of the first ranks."""
+    found = [_middle(part, part.windows) for part in parts[:MOST_TIMELINES]]
+    return [timeline for timeline in found if timeline is not None]
+
+
+def _middle(part: Trained, windows: Sequence[ReducedWindow]) -> Timeline | None:
+    """Return the step of the window whose wall time is the median."""
+    drawn = [window.timeline for window in windows if window.timeline is not None]
+    drawn.sort(key=lambda timeline: timeline.wall_ms)
+    if not drawn:
+        return None
+    return msgspec.structs.replace(drawn[(len(drawn) - 1) // 2], rank=part.rank.rank)
+
+
+def with_late_step(run: Run, parts: list[Trained]) -> Run:
+    """Draw a step of the late rank, too, where it is not among the first ranks."""
+    late = run.communication.late_rank if run.communication is not None else None
+    part = next((part for part in parts if part.rank.rank == late), None)
+    if part is None or any(timeline.rank == late for timeline in run.timelines):
+        return run
+    windows = [window for file in part.files if (window := read_window(file)) is not None]
+    step = _middle(part, [window for window in windows if window.unusable is None])
+    if step is None:
+        return run
+    kept = run.timelines[: MOST_TIMELINES - 1]
+    return msgspec.structs.replace(run, timelines=[*kept, step])
 
 
 def sync_calls(part: Trained, folders: Sequence[str]) -> list[SyncCall]:
