@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 HEIGHT = 268
 HEADROOM = 1.3  # times the 98th percentile: a few slow first steps must not flatten the rest
+FEW = 50  # steps, of which the 98th percentile is the longest
 MOST_ROWS = 24  # of the table beside the picture
 LEGEND = (
     ("stroke-ink", "whole step"),
@@ -67,6 +68,9 @@ def _plot(axes: Axes, series: StepSeries, top: float) -> None:
 
 
 def _top(wall: list[float]) -> float:
+    """Return where the picture ends; a recorded trace has so few steps that all are shown."""
+    if len(wall) < FEW:
+        return max(wall) * 1.1 or 1.0
     ordered = sorted(wall)
     return max(ordered[int(0.98 * (len(ordered) - 1))] * HEADROOM, 1e-6)
 

@@ -76,8 +76,9 @@ def whole_trace(run: Run) -> str | None:
     if max(apart, abs(waiting - used.loader_idle_ms / used.step_ms)) < DIFFERENT:
         return None
     loader = f", {100 * waiting:.1f} % with the thread in the DataLoader" if waiting > 0 else ""
-    stretch = f"from its first activity to its last, {wording.ms(whole.step_ms)}"
-    return f"{stretch}, the GPU is idle {100 * idle:.1f} %{loader}"
+    stretch = f"from first to last activity, {wording.ms(whole.step_ms)}"
+    which = "a GPU is on average" if len(run.ranks) > 1 else "the GPU is"
+    return f"{stretch}, {which} idle {100 * idle:.1f} %{loader}"
 
 
 def communication(run: Run) -> str | None:
