@@ -32,7 +32,7 @@ from speedprof.profiler.run import PHASES, Run
 COMPETITION = 0.20  # of the rest of the step
 EATEN = 0.40  # of the time that was freed
 STALLS = tuple(name for name in PHASES if name != "compute")
-SHORTEST = 0.01  # of the step: what remains, so that a ratio is finite
+SHORTEST = 0.001  # of the step: what remains at least, so that a ratio is finite
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
