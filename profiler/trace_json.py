@@ -27,13 +27,14 @@ if TYPE_CHECKING:
 BLOCK = 8 << 20  # bytes read at once
 MOST_UNCUT = 64 << 20  # bytes without an event's end: no trace has such an event
 GZIP = b"\x1f\x8b"
+MOST_DAMAGED = 100_000  # entries that are no events: with more of them the file is something else
 _EVENTS = re.compile(rb'"traceEvents"\s*:\s*\[')
 _BETWEEN = re.compile(rb"\}\s*,\s*\{")
 _LAST = re.compile(rb"\}\s*\]")
 _BEGINS = re.compile(r'\{\s*"(?:ph|name|cat|args|pid|tid|ts|dur|id|s|bp)"')
 _NEAR = 1 << 16  # bytes from a block's end in which events end, in all but strange traces
 _TRIES = 3  # places where a block may be cut, before it is taken event by event
-_SPACE = " \t\r\n,"
+_GAP = re.compile(r"[\s,]*")
 
 Number = int | float | str | None
 Stream = gzip.GzipFile | io.BufferedReader
@@ -134,6 +135,11 @@ class TraceJson:
             if self._ended:
                 self._tail(rest + self._remaining(stream))
                 return
+            if self.damaged > MOST_DAMAGED:
+                raise UnreadableTraceError(
+                    f"{self.path} is no trace: {self.damaged:,} entries of its traceEvents are no "
+                    "events; export it again"
+                )
             if len(rest) > MOST_UNCUT:
                 raise UnreadableTraceError(
                     f"{self.path} is no trace: it has an event of more than "
@@ -200,8 +206,8 @@ class TraceJson:
         events: list[Event] = []
         at, end = 0, len(characters)
         while True:
-            while at < end and characters[at] in _SPACE:
-                at += 1
+            gap = _GAP.match(characters, at)
+            at = gap.end() if gap else at
             if at >= end:
                 break
             if characters[at] == "]":
