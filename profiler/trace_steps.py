@@ -15,7 +15,7 @@ import numpy as np
 
 from speedprof.profiler.trace_file import ON_DEVICE, TYPES
 from speedprof.profiler.trace_json import UnreadableTraceError
-from speedprof.profiler.window_file import CPU_OP
+from speedprof.profiler.window_file import CPU_OP, DRIVER, RUNTIME
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,6 +28,7 @@ LOADER = re.compile(r"enumerate\(DataLoader\)")
 OPTIMIZER = re.compile(r"Optimizer\.step#")
 ZERO_GRAD = re.compile(r"Optimizer\.zero_grad#")
 AUTOGRAD = re.compile(r"autograd::engine|\w*Backward\d*$")
+_CALLS = [TYPES.index(RUNTIME), TYPES.index(DRIVER)]
 BY_PROFILER = "torch.profiler's steps (ProfilerStep)"
 BY_LOADER = "from one request for a batch after an optimizer step to the next"
 BY_OPTIMIZER = "from one optimizer step to the next"
@@ -108,9 +109,13 @@ def _by_loader(asked: Times, updated: Times) -> Times:
 
 
 def _whole(trace: Trace) -> Times:
+    """Return from the first thing that the device was asked for to the last that it did."""
     device = np.isin(trace.event["type"], list(ON_DEVICE))
+    asked = np.isin(trace.event["correlation"], trace.event["correlation"][device])
+    asked &= np.isin(trace.event["type"], _CALLS) & (trace.event["correlation"] != 0)
     chosen = device if device.any() else ~device
-    first, last = trace.event["start"][chosen].min(), trace.event["end"][chosen].max()
+    first = trace.event["start"][chosen | asked].min()
+    last = trace.event["end"][chosen].max()
     if last <= first:
         raise UnreadableTraceError(
             f"{trace.path} holds only events of no duration; record a few whole training steps"
