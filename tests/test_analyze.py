@@ -15,7 +15,7 @@ import pytest
 from speedprof.profiler import attribution, trace_steps
 
 
-def trace_of(rank: int, *, steps: int = 3, world_size: int = 2, late_us: float = 0.0) -> bytes:
+def trace_of(rank: int, *, steps: int = 5, world_size: int = 2, late_us: float = 0.0) -> bytes:
     """Return a trace of steps of 10 ms: 3 ms of loader, 4 ms of kernels, 1 ms of all-reduce."""
     events: list[dict[str, Any]] = []
 
@@ -62,7 +62,7 @@ def test_a_trace_becomes_a_run_that_report_compare_and_list_know(tmp_path: Path,
     assert (done.returncode, done.stderr) == (0, "")
     report = json.loads(done.stdout)
     assert report["run"]["kind"] == "trace"
-    assert report["run"]["steps"] == 3
+    assert report["run"]["steps"] == 5
     assert report["phases"]["data_loading"]["ms"] == pytest.approx(3.0, abs=0.01)
     assert report["phases"]["compute"]["ms"] == pytest.approx(4.0, abs=0.01)
     assert report["phases"]["communication"]["ms"] == pytest.approx(1.0, abs=0.01)
@@ -83,7 +83,7 @@ def test_a_folder_of_ranks_is_one_run(tmp_path: Path, ranks: Path):
     report = json.loads(done.stdout)
     assert report["run"]["ranks"] == 2
     assert report["missing_ranks"] == []
-    assert report["communication"]["matching"]["collectives"] == 3
+    assert report["communication"]["matching"]["collectives"] == 5
     assert list((tmp_path / "here").glob("*-mine"))
 
 
@@ -161,9 +161,9 @@ def test_files_of_one_process_recorded_twice_do_not_add_up(tmp_path: Path):
 @pytest.mark.parametrize(
     ("marks", "steps", "definition"),
     [
-        (("ProfilerStep",), 3, trace_steps.BY_PROFILER),
-        (("enumerate", "Optimizer"), 3, trace_steps.BY_LOADER),
-        (("Optimizer",), 2, trace_steps.BY_OPTIMIZER),
+        (("ProfilerStep",), 5, trace_steps.BY_PROFILER),
+        (("enumerate", "Optimizer"), 5, trace_steps.BY_LOADER),
+        (("Optimizer",), 4, trace_steps.BY_OPTIMIZER),
         ((), 1, trace_steps.WHOLE),
     ],
 )
