@@ -11,6 +11,7 @@ import math
 import re
 from array import array
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -144,6 +145,7 @@ class _Columns:
         self._threads: dict[tuple[Number, Number], int] = {}
         self._groups: dict[str, int] = {}
         self._flops = TraceFlops()
+        self._counted: list[int] = []  # events of the current block that may have FLOPs
         self._group: dict[int, int] = {}
         self._sequence: dict[int, int] = {}
 
@@ -151,39 +153,45 @@ class _Columns:
         known = CATEGORIES
         events = [event for event in block if event.ph == "X" and event.cat in known]
         start, duration = _floats(events, "ts"), _floats(events, "dur")
-        real = [
-            math.isfinite(a) and math.isfinite(b) and 0 <= b < LONGEST
-            for a, b in zip(start, duration, strict=True)
-        ]
-        if not all(real):
-            self.left_out += len(real) - sum(real)
-            events = [event for event, good in zip(events, real, strict=True) if good]
-            start = [value for value, good in zip(start, real, strict=True) if good]
-            duration = [value for value, good in zip(duration, real, strict=True) if good]
-        self._start.extend(start)
-        self._duration.extend(duration)
+        real = np.isfinite(start) & (duration >= 0) & (duration < LONGEST)
+        if not real.all():
+            self.left_out += int((~real).sum())
+            events = [events[index] for index in np.flatnonzero(real).tolist()]
+            start, duration = start[real], duration[real]
+        self._start.frombytes(start.tobytes())
+        self._duration.frombytes(duration.tobytes())
         self._identify(events)
         self._describe(events)
         self.count += len(events)
 
     def _identify(self, events: list[Event]) -> None:
-        names, threads, column = self._names, self._threads, self._integer
-        column["name"].extend([names.setdefault(e.name or "", len(names)) for e in events])
-        column["type"].extend([CATEGORIES[e.cat or ""] for e in events])
-        column["thread"].extend([threads.setdefault((e.pid, e.tid), len(threads)) for e in events])
+        """Number what names, kinds and threads there are, without a step of Python an event."""
+        names = [event.name or "" for event in events]
+        for name in dict.fromkeys(names):
+            self._names.setdefault(name, len(self._names))
+        threads = list(map(_THREAD_OF, events))
+        for thread in dict.fromkeys(threads):
+            self._threads.setdefault(thread, len(self._threads))
+        column = self._integer
+        column["name"].extend(map(self._names.__getitem__, names))
+        column["type"].extend([CATEGORIES[event.cat or ""] for event in events])
+        column["thread"].extend(map(self._threads.__getitem__, threads))
+        self._counted = [at for at, name in enumerate(names) if name in COUNTED]
 
     def _describe(self, events: list[Event]) -> None:
         said = [event.args or _NOTHING for event in events]
         for name in ("device", "stream", "correlation", "bytes"):
-            self._integer[name].extend(_integers([getattr(a, name) for a in said]))
-        linked = [a.external if a.external is not None else a.external_1_8 for a in said]
-        self._integer["linked"].extend(_integers(linked))
-        for index, (event, arguments) in enumerate(zip(events, said, strict=True), self.count):
-            if event.name in COUNTED:
-                dims = bytes(arguments.dims or arguments.dims_1_8)
-                self._flops.add(index, event.name, dims, bytes(arguments.concrete))
+            self._integer[name].extend(_integers([getattr(a, name) for a in said], name))
+        linked = [a.external if a.external else a.external_1_8 for a in said]
+        self._integer["linked"].extend(_integers(linked, "linked"))
+        for at in self._counted:
+            arguments = said[at]
+            dims = bytes(arguments.dims or arguments.dims_1_8)
+            concrete = bytes(arguments.concrete)
+            self._flops.add(self.count + at, events[at].name or "", dims, concrete)
+        for at, arguments in enumerate(said, self.count):
             if arguments.group is not None or arguments.sequence is not None:
-                self._place(index, arguments)
+                self._place(at, arguments)
 
     def _place(self, index: int, said: Arguments) -> None:
         name = said.group if not said.members else f"{said.group} {said.members}"
@@ -240,15 +248,17 @@ _INTEGERS = {
     "linked": "q", "bytes": "q",
 }  # fmt: skip
 _NOTHING = Arguments()
-_LIMIT = 1 << 31  # of what is stored in 32 bits; 64-bit columns hold no larger numbers in traces
+_THREAD_OF = attrgetter("pid", "tid")
+_LIMITS = {"i": 1 << 31, "q": 1 << 52}  # sums of many of them stay within 64 bits
 
 
-def _floats(events: list[Event], name: str) -> list[float]:
+def _floats(events: list[Event], name: str) -> NDArray[np.float64]:
     values = [getattr(event, name) for event in events]
     try:
-        return [float(value) for value in values]  # as text, too: "12.5"
-    except (TypeError, ValueError, OverflowError):
-        return [_float(value, 0.0 if name == "dur" else math.nan) for value in values]
+        return np.array(array("d", values))
+    except (TypeError, OverflowError):  # as text, too: "12.5"
+        absent = 0.0 if name == "dur" else math.nan
+        return np.array([_float(value, absent) for value in values])
 
 
 def _float(value: Number, absent: float) -> float:
@@ -260,17 +270,22 @@ def _float(value: Number, absent: float) -> float:
         return math.nan
 
 
-def _integers(values: list[Number]) -> list[int]:
-    return [
-        value if type(value) is int and -_LIMIT < value < _LIMIT else _integer(value)
-        for value in values
-    ]
+def _integers(values: list[Number], name: str) -> array[int]:
+    """Return what may stand for streams or ids; 0 where there is none."""
+    code = _INTEGERS[name]
+    limit = _LIMITS[code]
+    try:
+        column = array(code, values)  # type: ignore[arg-type]  # TypeError where it is not ints
+    except (TypeError, OverflowError):
+        return array(code, [_integer(value, limit) for value in values])
+    if column and (min(column) <= -limit or max(column) >= limit):
+        return array(code, [_integer(value, limit) for value in values])
+    return column
 
 
-def _integer(value: Number) -> int:
-    """Return a number as it may stand for a stream or an id; 0 where there is none."""
-    found = _whole(value)
-    return found % _LIMIT if found is not None else 0
+def _integer(value: Number, limit: int) -> int:
+    found = _whole(value) or 0
+    return found if abs(found) < limit else found % limit
 
 
 def _whole(value: object) -> int | None:

@@ -43,12 +43,12 @@ Stream = gzip.GzipFile | io.BufferedReader
 class Arguments(msgspec.Struct, gc=False):
     """What an event says beside its times; names as Kineto's versions spell them."""
 
-    stream: Number = None
-    device: Number = None
-    correlation: Number = None
-    bytes: Number = None
-    external: Number = msgspec.field(default=None, name="External id")
-    external_1_8: Number = msgspec.field(default=None, name="external id")
+    stream: Number = 0
+    device: Number = 0
+    correlation: Number = 0
+    bytes: Number = 0
+    external: Number = msgspec.field(default=0, name="External id")
+    external_1_8: Number = msgspec.field(default=0, name="external id")
     dims: msgspec.Raw = msgspec.field(default=msgspec.Raw(b""), name="Input Dims")
     dims_1_8: msgspec.Raw = msgspec.field(default=msgspec.Raw(b""), name="Input dims")
     concrete: msgspec.Raw = msgspec.field(default=msgspec.Raw(b""), name="Concrete Inputs")
