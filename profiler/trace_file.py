@@ -270,12 +270,12 @@ def _float(value: Number, absent: float) -> float:
         return math.nan
 
 
-def _integers(values: list[Number], name: str) -> array[int]:
+def _integers(values: list[Any], name: str) -> array[int]:
     """Return what may stand for streams or ids; 0 where there is none."""
     code = _INTEGERS[name]
     limit = _LIMITS[code]
     try:
-        column = array(code, values)  # type: ignore[arg-type]  # TypeError where it is not ints
+        column: array[int] = array(code, values)  # TypeError where one is no whole number
     except (TypeError, OverflowError):
         return array(code, [_integer(value, limit) for value in values])
     if column and (min(column) <= -limit or max(column) >= limit):

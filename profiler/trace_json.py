@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-BLOCK = 8 << 20  # bytes read at once
+BLOCK = 1 << 20  # bytes read at once: its events stay in the processor's caches
 MOST_UNCUT = 64 << 20  # bytes without an event's end: no trace has such an event
 GZIP = b"\x1f\x8b"
 MOST_DAMAGED = 100_000  # entries that are no events: with more of them the file is something else
@@ -107,13 +107,17 @@ class TraceJson:
                 "torch.profiler exported"
             ) from error
 
-    def _read(self, stream: Stream) -> bytes:
-        """Return the next block, or what could be unpacked of it before the data is damaged."""
+    def _read(self, stream: Stream, waiting: int = 0) -> bytes:
+        """Return the next block, or what could be unpacked of it before the data is damaged.
+
+        As much as is `waiting` for an event's end is read at least: a long one is soon whole.
+        """
+        wanted = max(BLOCK, waiting)
         parts: list[bytes] = []
         held = 0
         try:
-            while held < BLOCK:
-                part = stream.read1(BLOCK - held)
+            while held < wanted:
+                part = stream.read1(wanted - held)
                 if not part:
                     break
                 parts.append(part)
@@ -124,11 +128,8 @@ class TraceJson:
 
     def _events(self, stream: Stream) -> Iterator[list[Event]]:
         rest = self._head(stream)
-        while True:
-            more = self._read(stream)
+        while more := self._read(stream, len(rest)):
             rest += more
-            if not more:
-                break
             block, rest = self._cut(rest)
             if block:
                 yield block
@@ -155,8 +156,7 @@ class TraceJson:
         self._object = True
         start = b""
         while True:
-            more = self._read(stream)
-            start += more
+            start += (more := self._read(stream, len(start)))
             if start[:1].isspace() or start.startswith(b"\xef\xbb\xbf"):
                 start = start.removeprefix(b"\xef\xbb\xbf").lstrip()
             if start.startswith(b"["):
@@ -171,12 +171,9 @@ class TraceJson:
                 raise self._no_trace(start)
 
     def _no_trace(self, start: bytes) -> UnreadableTraceError:
-        if not start:
-            why = self.cut_off or "it is empty"
-        elif start.startswith(b"{"):
-            why = self.cut_off or "it has no traceEvents"
-        else:
-            why = "it is not JSON"
+        why = "it is not JSON"
+        if not start or start.startswith(b"{"):
+            why = self.cut_off or ("it has no traceEvents" if start else "it is empty")
         return UnreadableTraceError(
             f"{self.path} is no trace: {why}; torch.profiler's export_chrome_trace makes one"
         )
@@ -236,10 +233,7 @@ class TraceJson:
 
     def _remaining(self, stream: Stream) -> bytes:
         rest = b""
-        while len(rest) < MOST_UNCUT:
-            more = self._read(stream)
-            if not more:
-                break
+        while len(rest) < MOST_UNCUT and (more := self._read(stream)):
             rest += more
         return rest
 
