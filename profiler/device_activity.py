@@ -98,13 +98,14 @@ def _launches(window: Window, event: dict[str, Times]) -> Times:
 
     Without a launch record an event takes that of the one before it on its stream, since
     streams are first in, first out; the first ones of a stream were launched before the window.
+    Where not one has a record, all are taken to have been launched as they began.
     """
     runtime = window.of_type(RUNTIME, DRIVER)
     known, first = np.unique(window.event["correlation"][runtime], return_index=True)
-    if not len(known):
+    found = np.isin(event["correlation"], known)
+    if not found.any():
         return np.array(event["start"], np.int64)
     at = np.clip(np.searchsorted(known, event["correlation"]), 0, len(known) - 1)
-    found = known[at] == event["correlation"]
     launched = np.where(found, window.event["start"][runtime][first][at], BEFORE)
     order = np.lexsort((event["start"], event["device"], event["stream"]))
     stream = event["stream"][order] + event["device"][order] * 1_000_003

@@ -33,6 +33,7 @@ MOST_OF_A_WINDOW = 300_000  # events; a window has one step at least
 # Between two operators of one backward pass autograd's thread only looks for the next one
 BACKWARD_GAP = 1_000_000  # ns
 PROBED = {"input_wait": LOADER, "optimizer": OPTIMIZER, "zero_grad": ZERO_GRAD}
+NO_LAUNCH = -1  # correlation of a device event that says none; no call has it
 EVENT_COLUMNS = ("name", "type", "thread", "device", "stream", "correlation", "linked", "bytes")
 
 
@@ -47,10 +48,15 @@ def probes(trace: Trace, steps: Steps) -> dict[str, Spans]:
 def windows(
     trace: Trace, steps: Steps, probed: dict[str, Spans], *, host: str, pid: int, rank: int
 ) -> Iterator[Window]:
-    """Yield the trace's windows, each of whole steps and of bounded size."""
+    """Yield the trace's windows, each of whole steps and of bounded size.
+
+    Left out are those that the device crosses in no time: it was still at work on earlier ones.
+    """
     ends = crossed(trace, steps)
     start, end = trace.event["start"], trace.event["end"]
     for index, (first, last) in enumerate(_cuts(start, steps.boundaries)):
+        if ends[last] <= ends[first]:
+            continue
         low, high = steps.boundaries[first], max(steps.boundaries[last], ends[last])
         chosen = np.flatnonzero((end >= low) & (start <= high))
         header = Header(
@@ -120,6 +126,8 @@ def _events(trace: Trace, chosen: NDArray[np.int64]) -> dict[str, Times]:
     event["duration"] = trace.event["end"][chosen] - event["start"]
     on_device = np.isin(event["type"], list(ON_DEVICE))
     event["device"] = np.where(on_device, np.maximum(event["device"], 0), -1)
+    unlaunched = on_device & (event["correlation"] == 0)
+    event["correlation"] = np.where(unlaunched, NO_LAUNCH, event["correlation"])
     event["thread"] = np.where(on_device, -1, event["thread"])
     event["stream"] = np.where(on_device, event["stream"], -1)
     event["is_async"] = np.zeros(len(chosen), np.int64)
