@@ -15,15 +15,14 @@ from speedprof.profiler import (
     loader_marks,
     trace_file,
     trace_gpu,
+    trace_remarks,
     trace_steps,
     trace_windows,
 )
-from speedprof.profiler.device_activity import COLLECTIVE_KERNEL
 from speedprof.profiler.record import FORMAT, STEP_COLUMNS, TRACED, Writer
 from speedprof.profiler.reduction import reduce_window
-from speedprof.profiler.trace_file import ON_DEVICE, TYPES
+from speedprof.profiler.trace_file import ON_DEVICE
 from speedprof.profiler.trace_json import UnreadableTraceError
-from speedprof.profiler.window_file import CPU_OP
 from speedprof.profiler.window_reading import DamagedWindowError
 
 if TYPE_CHECKING:
@@ -39,6 +38,9 @@ if TYPE_CHECKING:
 SUFFIXES = (".json", ".json.gz")
 _RANK = re.compile(r"rank[-_]?(\d+)", re.I)
 _NUMBER = re.compile(r"(?:^|[-_.])(\d{1,5})(?=[-_.])")
+# what tensorboard_trace_handler puts behind its worker's name, and that name when it has no other
+_HANDLED = re.compile(r"\.\d{10,}\.pt\.trace\.json(?:\.gz)?$")
+_HOST_AND_PID = re.compile(r"_\d+$")
 ROWS_AT_ONCE = 10_000
 
 
@@ -82,17 +84,31 @@ def sources(paths: Sequence[Path]) -> list[Source]:
         else:
             raise UnreadableTraceError(f"no trace {path}; name a file or a folder of traces")
     distinct = list(dict.fromkeys(files))
-    told = [_told_by_name(path) for path in distinct]
-    if None in told or len(set(told)) < len(told):
-        told = list(range(len(distinct)))
     return [
-        Source(path=path, rank=rank or 0, number=number)
-        for number, (path, rank) in enumerate(zip(distinct, told, strict=True))
+        Source(path=path, rank=rank, number=number)
+        for number, (path, rank) in enumerate(zip(distinct, _told_by_names(distinct), strict=True))
     ]
 
 
+def _told_by_names(paths: Sequence[Path]) -> list[int]:
+    """Return each file's rank; where the names do not tell, the place of its process in order.
+
+    One process may have left several files, one for each cycle of its schedule.
+    """
+    processes = [str(path.with_name(_HANDLED.sub("", path.name))) for path in paths]
+    told = [_told_by_name(path) for path in paths]
+    known = [rank for rank in told if rank is not None]
+    if len(known) == len(told) and len(set(known)) == len(set(processes)):
+        return known
+    place = {process: number for number, process in enumerate(dict.fromkeys(processes))}
+    return [place[process] for process in processes]
+
+
 def _told_by_name(path: Path) -> int | None:
-    found = _RANK.search(path.name) or _NUMBER.search(path.name)
+    plain = _HANDLED.sub("", path.name)
+    if plain != path.name:
+        plain = f"{_HOST_AND_PID.sub('', plain)}."
+    found = _RANK.search(path.name) or _NUMBER.search(plain)
     return int(found.group(1)) if found else None
 
 
@@ -102,10 +118,12 @@ def take(source: Source, folder: Path) -> Taken:
     Raise UnreadableTraceError where it is none, OSError where the folder cannot be written.
     """
     trace = trace_file.read(source.path)
+    trace_remarks.demand_kernels(trace)
     steps = trace_steps.steps(trace)
     probed = trace_windows.probes(trace, steps)
     rank = source.rank if trace.rank is None else trace.rank
     host, pid = _host(trace), source.number + 1  # one trace is one process
+    answer = None
     try:
         for window in trace_windows.windows(trace, steps, probed, host=host, pid=pid, rank=rank):
             answer = reduce_window(window)
@@ -115,6 +133,10 @@ def take(source: Source, folder: Path) -> Taken:
         raise UnreadableTraceError(
             f"{source.path} cannot be read: {error}; record a few whole training steps again"
         ) from error
+    if answer is None:
+        raise UnreadableTraceError(
+            f"{source.path} ends before the GPU comes to its steps; record more of them"
+        )
     world_size = trace.world_size or 1
     _write_record(folder, trace, steps, probed, (host, pid, rank, world_size))
     return Taken(
@@ -123,7 +145,7 @@ def take(source: Source, folder: Path) -> Taken:
         world_size=world_size,
         steps=len(steps.boundaries) - 1,
         began_unix=_unix(trace, int(steps.boundaries[0])),
-        notes=[*trace.damage, *_remarks(trace, steps)],
+        notes=[*trace.damage, *trace_remarks.remarks(trace, steps)],
     )
 
 
@@ -226,20 +248,3 @@ def _hip(trace: Trace) -> str | None:
 
 def _version(written: object) -> str | None:
     return str(written) if isinstance(written, (int, str)) and written else None
-
-
-def _remarks(trace: Trace, steps: Steps) -> list[str]:
-    """Say what a reader must know of this trace before believing its figures."""
-    name, found = trace.path.name, []
-    if steps.definition == trace_steps.WHOLE:
-        found.append(f"{name} marks no step, so it counts as one; profiler.step() marks them")
-    kinds = trace.event["type"]
-    if not np.isin(kinds, list(ON_DEVICE)).any():
-        found.append(f"{name} has no events of a GPU: only what the CPU did was attributed")
-    elif not (kinds == TYPES.index(CPU_OP)).any():
-        found.append(
-            f"{name} has no operators of the CPU, so idle time cannot be told apart by cause"
-        )
-    if trace.rank is None and any(COLLECTIVE_KERNEL.search(n) for n in trace.names):
-        found.append(f"{name} does not say its rank; it was taken from the file's name or place")
-    return found

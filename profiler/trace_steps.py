@@ -28,6 +28,9 @@ LOADER = re.compile(r"enumerate\(DataLoader\)")
 OPTIMIZER = re.compile(r"Optimizer\.step#")
 ZERO_GRAD = re.compile(r"Optimizer\.zero_grad#")
 AUTOGRAD = re.compile(r"autograd::engine|\w*Backward\d*$")
+GAP = 0.5  # of a usual step; between two steps in a row is only the profiler's own work
+STUB = 0.1  # of a usual step
+USUAL_FROM = 3  # steps, the last one among them; a single other one may be the unusual one
 _CALLS = [TYPES.index(RUNTIME), TYPES.index(DRIVER)]
 BY_PROFILER = "torch.profiler's steps (ProfilerStep)"
 BY_LOADER = "from one request for a batch after an optimizer step to the next"
@@ -43,16 +46,16 @@ class Steps:
     boundaries: Times  # ns, one more than steps
     first: int  # number of the first step
     definition: str
+    left_out: int = 0  # steps that were marked and are not used
 
 
 def steps(trace: Trace) -> Steps:
     """Find the steps; raise UnreadableTraceError where no time passes in the trace."""
     marks = _Marks(trace)
     thread = _training_thread(trace, marks)
-    profiled = _profiled(trace, marks)
+    profiled = _profiled(trace, marks, thread)
     if profiled is not None:
-        boundaries, first = profiled
-        return Steps(thread=thread, boundaries=boundaries, first=first, definition=BY_PROFILER)
+        return profiled
     start, end = trace.event["start"], trace.event["end"]
     here = trace.event["thread"] == thread
     asked = np.sort(start[marks.of(LOADER) & here])
@@ -82,9 +85,9 @@ class _Marks:
         return found
 
 
-def _profiled(trace: Trace, marks: _Marks) -> tuple[Times, int] | None:
-    """Return the boundaries by ProfilerStep and the first one's number."""
-    chosen = np.flatnonzero(marks.of(STEP))
+def _profiled(trace: Trace, marks: _Marks, thread: int) -> Steps | None:
+    """Return the thread's ProfilerSteps that follow each other."""
+    chosen = np.flatnonzero(marks.of(STEP) & (trace.event["thread"] == thread))
     if not len(chosen):
         return None
     chosen = chosen[np.argsort(trace.event["start"][chosen], kind="stable")]
@@ -92,12 +95,36 @@ def _profiled(trace: Trace, marks: _Marks) -> tuple[Times, int] | None:
     names = trace.event["name"][chosen]
     kept = np.unique(names, return_index=True)[1]  # some exporters write a step twice
     kept.sort()
+    marked = len(kept)
+    kept = kept[_together(starts[kept], ends[kept])]
     boundaries = np.append(starts[kept], ends[kept].max())
     boundaries = boundaries[np.append(True, np.diff(boundaries) > 0)]
     if len(boundaries) < 2:
         return None
-    number = STEP.match(trace.names[int(names[0])])
-    return boundaries, int(number.group(1)) if number else 0
+    number = STEP.match(trace.names[int(names[kept[0]])])
+    boundaries = _without_stub(boundaries)
+    return Steps(
+        thread=thread,
+        boundaries=boundaries,
+        first=int(number.group(1)) if number else 0,
+        definition=BY_PROFILER,
+        left_out=marked - len(boundaries) + 1,
+    )
+
+
+def _together(starts: Times, ends: Times) -> slice:
+    """Return the longest stretch of steps without a gap: what lies between was not recorded."""
+    gap = starts[1:] - ends[:-1] > GAP * np.median(ends - starts)
+    edges = np.flatnonzero(np.concatenate(([True], gap, [True])))
+    longest = int(np.argmax(np.diff(edges)))
+    return slice(int(edges[longest]), int(edges[longest + 1]))
+
+
+def _without_stub(boundaries: Times) -> Times:
+    """Leave out a last step that only began: the profiler was stopped right after it did."""
+    walls = np.diff(boundaries)
+    stub = len(walls) >= USUAL_FROM and walls[-1] < STUB * np.median(walls[:-1])
+    return boundaries[:-1] if stub else boundaries
 
 
 def _by_loader(asked: Times, updated: Times) -> Times:

@@ -1,0 +1,197 @@
+"""Traces that are valid and yet unusual: what they hold is told, and what they lack is said."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from speedprof.profiler import attribution, trace_file, trace_run, trace_set, trace_steps
+from speedprof.profiler.trace_json import UnreadableTraceError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from speedprof.profiler.run import Run
+
+ORIGIN = 1_700_000_000_000_000
+STEP = 10_000  # us
+Events = list[dict[str, Any]]
+
+
+def event(category: str, name: str, at: float, duration: float, **said: Any) -> dict[str, Any]:
+    on_device = category in ("kernel", "gpu_memcpy")
+    where = {"pid": said.pop("pid", 1), "tid": said.pop("tid", 7 if on_device else 100)}
+    times = {"ts": ORIGIN + at, "dur": duration}
+    return {"ph": "X", "cat": category, "name": name, **where, **times, "args": said}
+
+
+def training(*, steps: int = 4) -> Events:
+    """Return steps of 10 ms with a copy of 1 ms and a kernel of 5 ms each."""
+    found: Events = []
+    for step in range(steps):
+        at, launch = step * STEP, 2 * step + 1
+        copy, kernel = {"correlation": launch}, {"correlation": launch + 1}
+        found += [
+            event("user_annotation", f"ProfilerStep#{step}", at, STEP - 10),
+            event("cpu_op", "aten::copy_", at + 500, 100),
+            event("cuda_runtime", "cudaMemcpyAsync", at + 510, 10, **copy),
+            event("gpu_memcpy", "Memcpy HtoD (Pinned -> Device)", at + 1_000, 1_000, **copy),
+            event("cpu_op", "aten::mm", at + 2_000, 500),
+            event("cuda_runtime", "cudaLaunchKernel", at + 2_010, 10, **kernel),
+            event("kernel", "volta_sgemm_128x64_nn", at + 3_000, 5_000, **kernel),
+        ]
+    return found
+
+
+def written(folder: Path, events: Events, name: str = "trace.json", **metadata: Any) -> Path:
+    path = folder / name
+    path.write_text(json.dumps({**metadata, "traceEvents": events}))
+    return path
+
+
+def analyzed(folder: Path, *paths: Path) -> Run:
+    run = folder / "run"
+    run.mkdir()
+    sources = trace_run.sources(paths)
+    trace_set.analyze(sources, run, name="t", version="0", progress=lambda _: None)
+    return attribution.load(run)
+
+
+def ms(run: Run, phase: str) -> float:
+    assert run.phases is not None
+    return run.phases[phase].ms
+
+
+def without_correlation(events: Events, *categories: str) -> Events:
+    for one in events:
+        if one["cat"] in categories:
+            del one["args"]["correlation"]
+    return events
+
+
+def steps_of(path: Path) -> trace_steps.Steps:
+    return trace_steps.steps(trace_file.read(path))
+
+
+def test_device_events_that_name_no_launch_keep_their_steps(tmp_path: Path) -> None:
+    events = without_correlation(training(), "kernel", "gpu_memcpy")
+    run = analyzed(tmp_path, written(tmp_path, events))
+    assert ms(run, "compute") == pytest.approx(5)
+    assert ms(run, "host_to_device") == pytest.approx(1)
+
+
+def test_calls_without_a_correlation_launch_nothing(tmp_path: Path) -> None:
+    events = without_correlation(training(), "kernel", "gpu_memcpy", "cuda_runtime")
+    run = analyzed(tmp_path, written(tmp_path, events))
+    assert run.step_ms is not None
+    assert run.step_ms.median_ms == pytest.approx(10, rel=0.1)
+    assert ms(run, "host_to_device") == pytest.approx(1)
+
+
+def test_a_trace_whose_gpu_never_comes_to_its_steps_is_refused(tmp_path: Path) -> None:
+    events = training()
+    launch = event("cuda_runtime", "cudaLaunchKernel", -50, 10, correlation=99)
+    events += [launch, event("kernel", "spin", 0, 20 * STEP, correlation=99, stream=3)]
+    with pytest.raises(UnreadableTraceError, match="ends before the GPU comes to its steps"):
+        analyzed(tmp_path, written(tmp_path, events))
+
+
+def test_steps_of_another_thread_do_not_cut_those_of_training(tmp_path: Path) -> None:
+    events = training()
+    for step in range(10, 13):
+        at = (step - 10) * STEP + 5_000
+        events.append(event("user_annotation", f"ProfilerStep#{step}", at, STEP - 10, tid=200))
+    path = written(tmp_path, events)
+    assert (steps_of(path).boundaries[:-1] % (STEP * 1_000) == 0).all()
+    assert len(steps_of(path).boundaries) == 5
+
+
+def test_steps_apart_from_the_others_are_left_out_and_said(tmp_path: Path) -> None:
+    events = training(steps=8)
+    lost = ("ProfilerStep#2", "ProfilerStep#3")
+    path = written(tmp_path, [one for one in events if one["name"] not in lost])
+    assert steps_of(path).first == 4
+    run = analyzed(tmp_path, path)
+    assert run.steps == 4
+    assert run.step_ms is not None
+    assert run.step_ms.mean_ms == pytest.approx(10, rel=0.01)
+    assert any(note.startswith("2 of the steps in trace.json were left out") for note in run.notes)
+
+
+def test_a_last_step_that_only_began_is_left_out_and_said(tmp_path: Path) -> None:
+    events = [*training(), event("user_annotation", "ProfilerStep#4", 4 * STEP, 40)]
+    run = analyzed(tmp_path, written(tmp_path, events))
+    assert run.steps == 4
+    assert any(note.startswith("1 of the steps in trace.json were left out") for note in run.notes)
+
+
+def test_whole_traces_leave_no_step_out(tmp_path: Path) -> None:
+    path = written(tmp_path, training())
+    assert steps_of(path).left_out == 0
+    assert not any("left out" in note for note in analyzed(tmp_path, path).notes)
+
+
+def test_a_trace_that_launches_kernels_and_holds_none_is_refused(tmp_path: Path) -> None:
+    host = [one for one in training() if one["cat"] not in ("kernel", "gpu_memcpy")]
+    with pytest.raises(UnreadableTraceError, match="launches kernels but holds none of them"):
+        analyzed(tmp_path, written(tmp_path, host))
+
+
+def test_a_trace_of_the_host_beside_a_gpu_does_not_pass_for_a_training_on_the_cpu(
+    tmp_path: Path,
+) -> None:
+    host = [one for one in training() if one["cat"] in ("user_annotation", "cpu_op")]
+    named = [{"id": 0, "name": "NVIDIA H100"}]
+    run = analyzed(tmp_path, written(tmp_path, host, deviceProperties=named))
+    assert any("but names one (NVIDIA H100)" in note for note in run.notes)
+
+
+def test_several_gpus_or_processes_in_one_trace_are_said(tmp_path: Path) -> None:
+    events = training()
+    for number, one in enumerate(events):
+        if one["cat"] == "kernel":
+            one["args"]["device"] = number % 2
+    events.append(event("cpu_op", "aten::mm", 100, 100, pid=2))
+    notes = analyzed(tmp_path, written(tmp_path, events)).notes
+    assert any("holds 2 GPUs of one process" in note for note in notes)
+    assert any("holds 2 processes" in note for note in notes)
+
+
+def test_kernels_of_one_graph_share_its_launch(tmp_path: Path) -> None:
+    events = training()
+    for step in range(4):
+        same = {"correlation": 2 * step + 2, "stream": 9}
+        events.append(event("kernel", "sgemm_2", step * STEP + 8_000, 1_500, **same))
+    assert ms(analyzed(tmp_path, written(tmp_path, events)), "compute") == pytest.approx(6.5)
+
+
+def test_devices_threads_and_correlations_may_be_text_or_huge(tmp_path: Path) -> None:
+    events = training()
+    for one in events:
+        one["pid"], one["tid"] = str(2**70), f"thread {2**63 + 5}"
+        for key in ("correlation", "device", "stream"):
+            one["args"][key] = str(one["args"].get(key, 3))
+    assert ms(analyzed(tmp_path, written(tmp_path, events)), "compute") == pytest.approx(5)
+
+
+NAMED = {
+    # one process without ranks, two cycles of its schedule
+    ("vm_19949.1795242801446756572.pt.trace.json", "vm_19949.1795242801523918567.pt.trace.json"): (
+        [0, 0]
+    ),
+    ("vm_19949.1795242801446756572.pt.trace.json",): [0],
+    # two processes of one node; which is rank 0 no name tells
+    ("node-3_41.1795242801446.pt.trace.json", "node-3_42.1795242801523.pt.trace.json"): [0, 1],
+    ("rank5.1795242801446756572.pt.trace.json", "rank5.1795242801523918567.pt.trace.json"): [5, 5],
+    ("rank_2.json", "rank_1.json.gz"): [2, 1],
+    ("a-7.json", "a-9.json"): [7, 9],
+    ("before.json", "after.json"): [0, 1],
+}
+
+
+@pytest.mark.parametrize("names", NAMED)
+def test_names_tell_ranks_but_not_by_process_ids(tmp_path: Path, names: tuple[str, ...]) -> None:
+    paths = [written(tmp_path, [], name) for name in names]
+    assert [source.rank for source in trace_run.sources(paths)] == NAMED[names]
