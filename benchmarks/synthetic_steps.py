@@ -143,8 +143,9 @@ def layout(training: Training) -> tuple[Step, float]:
     step.thread = HOST
     step.host += 5.0
     _optimizer(step)
-    # all ranks' steps are as long as that of the last of them
-    length = max(step.host, step.device) + LATE_US - training.late_us + 50.0
+    # all ranks' steps are as long as that of the last of them; its host is so much later
+    later_us = LATE_US - training.late_us if training.world_size > 1 else 0.0
+    length = max(step.host + later_us, step.device) + 50.0
     number = step.ids + 1
     step.ids = number
     step.texts.append(
@@ -179,7 +180,7 @@ def _forward(step: Step, layer: int) -> None:
     step.event("python_function", name, step.host, 34.0, f', "Python id": {layer}')
     shapes = (
         ', "Concrete Inputs": ["", "", "", "1", "1"], "Input type": ["float", "float", "float"], '
-        '"Input Dims": [[4096], [64, 1024], [1024, 4096], [], []]'
+        '"Input Dims": [[1024], [64, 1024], [1024, 1024], [], []]'
     )
     step.operator("aten::linear", 20.0)
     step.host += 1.0
@@ -207,7 +208,7 @@ def _backward(step: Step) -> None:
     step.operator(node, 30.0, ', "Sequence number": 76, "Fwd thread id": 1')
     for _ in range(2):
         step.host += 1.0
-        step.operator("aten::mm", 10.0, ', "Input Dims": [[64, 1024], [1024, 4096]]')
+        step.operator("aten::mm", 10.0, ', "Input Dims": [[64, 1024], [1024, 1024]]')
         step.host += 1.0
         step.kernel("aten::mm")
         step.host += 6.0

@@ -92,6 +92,8 @@ def test_the_rank_whose_batch_comes_last_is_the_one_waited_for(
     assert (len(run.ranks), run.world_size, run.steps) == (3, 3, 12)
     assert run.communication is not None
     assert run.communication.late_rank == 2
+    lengths = [rank.step_ms.median_ms for rank in run.ranks if rank.step_ms is not None]
+    assert lengths == pytest.approx([lengths[0]] * 3, abs=0.001)
     assert run.communication.transfer_ms == pytest.approx(steps.TRANSFER_US / 1e3, rel=0.01)
 
 
