@@ -1,4 +1,4 @@
-"""Looks at the training thread's Python stack 200 times a second while a window is open."""
+"""Looks at the training thread's Python stack while a window is open, 200 times a second or so."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from array import array
 from types import CodeType, FrameType
 
 INTERVAL_S = 0.005
+OFTEN_S = 0.001  # where steps are shorter than that
 # Intervals between a half and one and a half of that, spread by the golden ratio's multiples:
 # equal ones would fall into step with a loop of 5 ms and see one place of it alone.
 GOLDEN = 0.6180339887
@@ -27,7 +28,8 @@ Frame = tuple[CodeType, int]
 class StackSampler:
     """A second thread that samples one other thread between `start` and `stop`."""
 
-    def __init__(self, thread: threading.Thread) -> None:
+    def __init__(self, thread: threading.Thread, interval_s: float = INTERVAL_S) -> None:
+        self._interval_s = interval_s
         self._ident = thread.ident or 0
         self._native = thread.native_id or 0
         self._stop = threading.Event()
@@ -72,7 +74,7 @@ class StackSampler:
         clock = time.pthread_getcpuclockid(self._ident)
         queue = _open_schedstat(self._native)
         cpu, queued = time.clock_gettime_ns(clock), _queued_ns(queue)
-        while not self._stop.wait(INTERVAL_S * (0.5 + len(self._at) * GOLDEN % 1)):
+        while not self._stop.wait(self._interval_s * (0.5 + len(self._at) * GOLDEN % 1)):
             frame = sys._current_frames().get(self._ident)
             if frame is None:
                 break  # the thread has ended

@@ -6,6 +6,7 @@ import functools
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -17,7 +18,12 @@ from speedprof.profiler.recorder import Recorder
 from speedprof.profiler.steps import FLAGS, WALL, Tracker
 from speedprof.profiler.window import Window
 
-STEPS = 4  # of a window
+STEPS = 4  # of a window, at least
+# Steps of a millisecond are over before the sampler has looked once: a window lasts so long, if
+# that takes no more than MOST_STEPS, and is looked at more often.
+LEAST_NS = 20_000_000
+MOST_STEPS = 20
+RECENT = 5  # steps whose median says how long a step is
 MOST = 8  # windows of a run
 # untraced steps after the first window; doubles each time, so that long runs are seen late too
 FIRST_GAP = 8
@@ -32,7 +38,8 @@ class Windows:
         self._recorder, self._tracker = recorder, tracker
         self._next = warmup
         self._gap = FIRST_GAP
-        self._steps = STEPS
+        self._many = False  # a window held very many events
+        self._recent: deque[int] = deque(maxlen=RECENT)  # ns of untraced steps
         self.count = 0
         self._open: Window | None = None
         self._closed: list[Window] = []  # whose steps are not all finished yet
@@ -69,11 +76,13 @@ class Windows:
         if finished < self._next or self._enough():
             return now
         tracker.row[FLAGS] |= TRACED if cut else DISTURBED
-        self._open_window(finished + (1 if cut else 0), self._steps + (1 if cut else 0))
+        self._open_window(finished + (1 if cut else 0), self._needed() + (1 if cut else 0))
         return time.perf_counter_ns()
 
     def emitted(self, row: list[int]) -> None:
         """Take a finished step's row; write the windows whose last step this was."""
+        if not row[FLAGS]:
+            self._recent.append(row[WALL])
         for window in [*self._closed, *([self._open] if self._open else [])]:
             if row[0] >= window.began and (not window.ended or row[0] + row[WALL] <= window.ended):
                 window.boundaries.append((row[0], row[0] + row[WALL]))
@@ -101,7 +110,7 @@ class Windows:
         self._open = None
         self._closed.append(window)
         if window.events > MANY_EVENTS:
-            self._steps = 1
+            self._many = True
         if self.count >= MOST:
             self.stop()
 
@@ -151,13 +160,22 @@ class Windows:
             return True
         return False
 
+    def _needed(self) -> int:
+        """Return the steps of the next window."""
+        if self._many:
+            return 1
+        if not self._recent:
+            return STEPS
+        usual = sorted(self._recent)[len(self._recent) // 2]
+        return max(STEPS, min(MOST_STEPS, LEAST_NS // max(usual, 1)))
+
     def _open_window(self, first_step: int, boundaries: int) -> None:
         from torch.autograd import profiler
 
         if getattr(profiler, "_is_profiler_enabled", False):
             self.give_way()
             return
-        window = Window(self.count, first_step, boundaries)
+        window = Window(self.count, first_step, boundaries, often=boundaries > STEPS + 1)
         with self._torch_busy(window):
             window.begin()
             self._open = window
