@@ -197,7 +197,8 @@ def missing_sentence(world_size: int, seen: Sequence[int]) -> str | None:
         return None
     listed = ", ".join(f"{a}" if a == b else f"{a} to {b}" for a, b in absent[:MOST_LISTED])
     more = "" if len(absent) <= MOST_LISTED else " and more"
+    were = "was" if len(seen) == 1 else "were"
     return (
-        f"{len(seen)} of {world_size} ranks were given (not {listed}{more}), "
+        f"{len(seen)} of {world_size} ranks {were} given (not {listed}{more}), "
         "so what is called transfer may hold waiting for a rank that is missing"
     )

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from speedprof.profiler.trace_run import Source, Taken
 
 MOST_NOTES = 20
+APART_S = (
+    600.0  # the ranks of a job are recorded in the same steps; no two clocks are so far apart
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +104,23 @@ def _take(source: Source, folder: Path) -> Taken | Refused:
 def _notes(taken: Sequence[Taken], refused: Sequence[Refused]) -> list[str]:
     """Return what a reader must know of the set, the least expected first."""
     found = [f"left out: {one.why}" for one in refused]
+    doubt = _not_one_job(taken)
+    if doubt is not None:
+        found.append(f"{doubt}, so they are hardly of one job; analyze those of each job alone")
     for rank, times in Counter(t.rank for t in taken).items():
         if times > 1:
             found.append(f"{times} traces are of rank {rank}; the one with most steps is shown")
     notes = [note for t in sorted(taken, key=lambda t: t.rank) for note in t.notes]
     return [*found, *notes][:MOST_NOTES]
+
+
+def _not_one_job(taken: Sequence[Taken]) -> str | None:
+    """Say why these can hardly be the ranks of one job; None where nothing speaks against it."""
+    sizes = sorted({t.world_size for t in taken})
+    if len(sizes) > 1:
+        return f"these traces say that there are {', '.join(map(str, sizes))} ranks"
+    begins = {t.rank: t.began_unix for t in taken if t.began_unix is not None}
+    apart = max(begins.values(), default=0.0) - min(begins.values(), default=0.0)
+    if apart > APART_S:
+        return f"these traces begin up to {apart / 3600:.1f} hours apart"
+    return None

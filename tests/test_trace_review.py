@@ -6,8 +6,11 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import runs
 
+from speedprof.advisor.rules import launch_bound, python_time
 from speedprof.profiler import attribution, trace_file, trace_run, trace_set, trace_steps
+from speedprof.profiler.run_insides import Compute
 from speedprof.profiler.trace_json import UnreadableTraceError
 
 if TYPE_CHECKING:
@@ -174,6 +177,65 @@ def test_devices_threads_and_correlations_may_be_text_or_huge(tmp_path: Path) ->
         for key in ("correlation", "device", "stream"):
             one["args"][key] = str(one["args"].get(key, 3))
     assert ms(analyzed(tmp_path, written(tmp_path, events)), "compute") == pytest.approx(5)
+
+
+def test_traces_of_several_jobs_are_said_to_be(tmp_path: Path) -> None:
+    sizes = [written(tmp_path, training(), "rank0.json", distributedInfo={"world_size": 2})]
+    sizes.append(written(tmp_path, training(), "rank1.json", distributedInfo={"world_size": 8}))
+    notes = analyzed(tmp_path, *sizes).notes
+    assert any("say that there are 2, 8 ranks, so they are hardly of one job" in n for n in notes)
+
+
+def test_traces_of_another_hour_are_said_to_be_of_another_job(tmp_path: Path) -> None:
+    later = training()
+    for one in later:
+        one["ts"] += 7200 * 1_000_000
+    events = (training(), later)
+    paths = [written(tmp_path, part, f"rank{n}.json") for n, part in enumerate(events)]
+    notes = analyzed(tmp_path, *paths).notes
+    assert any("begin up to 2.0 hours apart" in note for note in notes)
+
+
+def test_two_ranks_of_one_job_are_not_doubted(tmp_path: Path) -> None:
+    paths = [written(tmp_path, training(), f"rank{number}.json") for number in range(2)]
+    assert not any("hardly" in note for note in analyzed(tmp_path, *paths).notes)
+
+
+def test_a_device_that_the_trace_does_not_name_is_not_said_to_lack_a_roof(tmp_path: Path) -> None:
+    events = training()
+    for one in events:
+        if one["name"] == "aten::mm":
+            one["args"]["Input Dims"] = [[1024, 1024], [1024, 1024]]
+    run = analyzed(tmp_path, written(tmp_path, events))
+    told = {missing.what: missing.why for missing in run.not_measured}
+    assert told["MFU"] == "the trace does not name the device"
+
+
+def test_one_rank_was_given(tmp_path: Path) -> None:
+    events = training()
+    events[-1]["name"] = "ncclDevKernel_AllReduce_Sum_f32_RING_LL"
+    trace = written(tmp_path, events, distributedInfo={"rank": 0, "world_size": 4})
+    assert any("1 of 4 ranks was given" in note for note in analyzed(tmp_path, trace).notes)
+
+
+def hosted(**facts: Any) -> Run:
+    return runs.run({"host": 0.4}, **facts)
+
+
+@pytest.mark.parametrize(("count", "words"), [(1.0, "1 operator a"), (60.02, "60 operators a")])
+def test_operators_are_counted_in_words_that_fit_their_number(count: float, words: str) -> None:
+    computed = Compute(kinds={}, operators_per_step=count)
+    found = launch_bound.check(hosted(host=runs.host(launch_ms=40.0), compute=computed))
+    assert found is not None
+    assert found.evidence.startswith(f"{words} step: ")
+
+
+@pytest.mark.parametrize(("share", "words"), [(0.3, "most of it"), (0.01, "the costliest line")])
+def test_a_line_is_most_of_the_time_in_python_only_where_it_is(share: float, words: str) -> None:
+    lines = [runs.line("host", "python", share)]
+    found = python_time.check(hosted(host=runs.host(python_ms=40.0), lines=lines))
+    assert found is not None
+    assert f", {words} (" in found.evidence
 
 
 NAMED = {
