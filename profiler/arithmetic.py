@@ -26,21 +26,25 @@ if TYPE_CHECKING:
 
 ENOUGH = 0.5  # of the time of products; with FLOPs for less, the rest could say anything
 NO_SHAPES = (
-    "no operator shapes were recorded (live windows leave them out); record a trace with "
+    "no operator shapes were recorded; record a trace with "
     "torch.profiler.profile(record_shapes=True) and `speedprof analyze` it"
 )
+NO_ROOF = "the device has no published roof that is known here"
 
 
 def of_ranks(parts: Sequence[Trained]) -> tuple[Arithmetic | None, NotMeasured | None]:
     """Return what the ranks' windows tell, by the roof of the first one's device."""
     windows = [window for part in parts for window in part.windows]
+    name = _device_name(parts[0]) if parts else None
     steps_ms = [part.rank.step_ms.mean_ms for part in parts if part.rank.step_ms is not None]
     if not windows or not steps_ms or parts[0].rank.device == "cpu":
         return None, None
-    peaks, mean_ms = device_peaks(_device_name(parts[0])), sum(steps_ms) / len(steps_ms)
+    peaks, mean_ms = device_peaks(name), sum(steps_ms) / len(steps_ms)
     found, why = arithmetic(windows, peaks, step_ms=mean_ms)
     if why is None:
         return found, None
+    if why == NO_ROOF and name is None:
+        why = "the trace does not name the device"
     return found, NotMeasured(what="arithmetic" if found is None else "MFU", why=why)
 
 
@@ -128,7 +132,7 @@ def _rates(
     """Return the roof of each precision that was used, or why there is none."""
     used = [name for name, amount in precisions.items() if amount]
     if peaks is None:
-        return {}, "the device has no published roof that is known here"
+        return {}, NO_ROOF
     if "" in used:
         return {}, "the names of its kernels do not tell in which precision they multiply"
     missing = [name for name in used if name not in peaks.tflops]
