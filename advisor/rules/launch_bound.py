@@ -13,6 +13,7 @@ from speedprof.advisor.shares import Part, finding, fraction, number, top_line, 
 from speedprof.profiler.run import Host, Run
 
 NAME = "launch-bound"
+WHOLE_FROM = 10  # operators; of so many a tenth of one says nothing
 
 
 def host_part(run: Run, field: str) -> Part | None:
@@ -28,7 +29,13 @@ def check(run: Run) -> Finding | None:
     if cost is None:
         return None
     operators = run.compute.operators_per_step if run.compute else None
-    many = f"{number(operators)} operators a step: " if operators else ""
+    many = f"{_operators(operators)} a step: " if operators else ""
     line = top_line(run, "host", "launch")
     evidence = f"{many}launching work on an idle device takes {cost.text} of each step"
     return finding(cost, NAME, "launch", evidence=evidence, where=line.where if line else None)
+
+
+def _operators(count: float) -> str:
+    if count == 1:
+        return "1 operator"
+    return f"{round(count):,} operators" if count >= WHOLE_FROM else f"{number(count)} operators"

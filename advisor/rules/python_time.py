@@ -24,9 +24,10 @@ def check(run: Run) -> Finding | None:
     if cost is None:
         return None
     line = top_line(run, "host", "python")
-    most = (
-        f", most of it ({percent(line.share)}){at(line.where)} in {line.function}" if line else ""
-    )
+    most = ""
+    if line is not None:
+        what = "most of it" if line.share > cost.share / 2 else "the costliest line"
+        most = f", {what} ({percent(line.share)}){at(line.where)} in {line.function}"
     pauses = (
         f"; the garbage collector pauses {number(run.garbage_ms)} ms a step"
         if run.garbage_ms and run.garbage_ms >= GARBAGE * cost.ms
