@@ -228,16 +228,16 @@ def ranks(wanted: dict[int, int], folder: Path) -> list[dict[str, Any]]:
 
 
 def growth(results: list[dict[str, Any]]) -> float | None:
-    """Return how many times as long as the fewest the most events take, each, beside a constant.
+    """Return how many times as long an event of the largest trace takes as one of the second.
 
-    The time of the smallest trace, which is that of the start for the most part, is taken off the
-    others. 1 is linear; None of fewer than three sizes.
+    In CPU time, which neighbours hardly touch; that of the smallest trace, which is the start's
+    for the most part, is taken off. 1 is linear; None of fewer than three sizes.
     """
     if len(results) < 3:
         return None
     first, second, *_, last = sorted(results, key=lambda result: result["events"])
     slopes = [
-        (one["took"].wall_s - first["took"].wall_s) / (one["events"] - first["events"])
+        (one["took"].cpu_s - first["took"].cpu_s) / (one["events"] - first["events"])
         for one in (second, last)
     ]
     return slopes[1] / slopes[0] if slopes[0] > 0 else None

@@ -54,7 +54,7 @@ def write(path: Path, training: Training, *, steps: int) -> Written:
 def steps_of(size: float, training: Training) -> int:
     """Return how many steps make a trace of about so many bytes."""
     step, length = layout(training)
-    middle = 10_000.0 * length, 10_000 * step.ids  # numbers grow by a few digits, later
+    middle = 1_000.0 * length, 1_000 * step.ids  # numbers have as many digits as in 1 GB
     values = [middle[0] if kind == "time" else middle[1] for kind in step.grow]
     return max(1, round(size / len(",\n".join(step.texts) % tuple(values))))
 
