@@ -39,8 +39,8 @@ def size_line(result: dict[str, Any]) -> str:
     took, peak = result["took"], result["took"].peak_mib
     return (
         f"{result['bytes'] / 1e6:7.0f} MB  {result['events']:10,} events  {took.wall_s:6.2f} s  "
-        f"CPU {took.cpu_s:.2f} s  {result['seconds_per_million']:.2f} s a million events  {peak:5.0f} MiB; "
-        f"{PEAK_OF_2_GB_MIB:.0f} MiB {_met(peak, PEAK_OF_2_GB_MIB)}"
+        f"CPU {took.cpu_s:.2f} s  {result['seconds_per_million']:.2f} s a million events  "
+        f"{peak:5.0f} MiB; {PEAK_OF_2_GB_MIB:.0f} MiB {_met(peak, PEAK_OF_2_GB_MIB)}"
     )
 
 
