@@ -18,6 +18,7 @@ import numpy as np
 
 from speedprof.profiler.trace_flops import COUNTED, TraceFlops
 from speedprof.profiler.trace_json import Arguments, TraceJson, UnreadableTraceError
+from speedprof.profiler.trace_times import LONGEST, times
 from speedprof.profiler.window_file import (
     ANNOTATION,
     COPY,
@@ -37,8 +38,6 @@ if TYPE_CHECKING:
     from speedprof.profiler.trace_json import Event, Number
 
 MOST_EVENTS = 40_000_000  # 55 bytes each; more would not fit a laptop
-NANOSECONDS = 1e17  # a time stamp above this would be the year 5138 in microseconds
-LONGEST = 1e15  # us, thirty years: a longer time is damage
 TYPES = (CPU_OP, ANNOTATION, KERNEL, COPY, MEMSET, RUNTIME, DRIVER)
 _TYPE = {name: index for index, name in enumerate(TYPES)}
 CATEGORIES = {
@@ -205,15 +204,13 @@ class _Columns:
             self._integer["bytes"][index] = elements * size
 
     def trace(self, source: TraceJson) -> Trace:
-        start, duration = np.frombuffer(self._start), np.frombuffer(self._duration)
-        unit_ns = 1.0 if np.median(start) > NANOSECONDS else 1e3
-        base = float(start.min())
+        placed = times(np.frombuffer(self._start), np.frombuffer(self._duration))
+        self.left_out += placed.strays
         event: dict[str, NDArray[Any]] = {
             name: np.frombuffer(column, f"<{column.typecode}")
             for name, column in self._integer.items()
         }
-        event["start"] = np.rint((start - base) * unit_ns).astype(np.int64)
-        event["end"] = event["start"] + np.rint(duration * unit_ns).astype(np.int64)
+        event["start"], event["end"] = placed.start, placed.end
         return Trace(
             path=source.path,
             names=list(self._names),
@@ -223,8 +220,8 @@ class _Columns:
             flops=self._flops.all(event["thread"], event["start"]),
             group=self._group,
             sequence=self._sequence,
-            base_us=base,
-            unit_ns=unit_ns,
+            base_us=placed.base,
+            unit_ns=placed.unit_ns,
             metadata=source.metadata,
             damage=self._damage(source),
         )

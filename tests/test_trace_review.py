@@ -67,9 +67,9 @@ def ms(run: Run, phase: str) -> float:
     return run.phases[phase].ms
 
 
-def without_correlation(events: Events, *categories: str) -> Events:
+def without_launches(events: Events) -> Events:
     for one in events:
-        if one["cat"] in categories:
+        if one["cat"] in ("kernel", "gpu_memcpy"):
             del one["args"]["correlation"]
     return events
 
@@ -79,14 +79,17 @@ def steps_of(path: Path) -> trace_steps.Steps:
 
 
 def test_device_events_that_name_no_launch_keep_their_steps(tmp_path: Path) -> None:
-    events = without_correlation(training(), "kernel", "gpu_memcpy")
+    events = without_launches(training())
     run = analyzed(tmp_path, written(tmp_path, events))
     assert ms(run, "compute") == pytest.approx(5)
     assert ms(run, "host_to_device") == pytest.approx(1)
 
 
-def test_calls_without_a_correlation_launch_nothing(tmp_path: Path) -> None:
-    events = without_correlation(training(), "kernel", "gpu_memcpy", "cuda_runtime")
+@pytest.mark.parametrize("none", [None, 0, -1, "", "none"])
+def test_calls_without_a_correlation_launch_nothing(tmp_path: Path, none: object) -> None:
+    events = training()
+    for one in events:
+        one["args"] = {"correlation": none}
     run = analyzed(tmp_path, written(tmp_path, events))
     assert run.step_ms is not None
     assert run.step_ms.median_ms == pytest.approx(10, rel=0.1)
@@ -236,6 +239,15 @@ def test_a_line_is_most_of_the_time_in_python_only_where_it_is(share: float, wor
     found = python_time.check(hosted(host=runs.host(python_ms=40.0), lines=lines))
     assert found is not None
     assert f", {words} (" in found.evidence
+
+
+@pytest.mark.parametrize("at", [0, -5, 1e300, -1e300, 1e19, -ORIGIN])
+def test_one_event_far_from_the_others_does_not_move_them(tmp_path: Path, at: float) -> None:
+    stray = event("cpu_op", "aten::stray", 0, 10)
+    stray["ts"] = at
+    run = analyzed(tmp_path, written(tmp_path, [stray, *training()]))
+    assert ms(run, "compute") == pytest.approx(5, rel=0.001)
+    assert ms(run, "host_to_device") == pytest.approx(1, rel=0.001)
 
 
 NAMED = {
