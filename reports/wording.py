@@ -130,7 +130,9 @@ def step_line(run: Run) -> str:
         if times.samples_per_s is not None:
             parts.append(f"{number(times.samples_per_s)} samples/s")
     if run.world_size > 1:
-        parts.append(f"{run.world_size} ranks")
+        seen = len(run.ranks)
+        some = f"{seen} of " if run.kind == "trace" and 0 < seen < run.world_size else ""
+        parts.append(f"{some}{run.world_size} ranks")
     return " · ".join(parts)
 
 

@@ -12,6 +12,7 @@ from speedprof.advisor.rules import launch_bound, python_time
 from speedprof.profiler import attribution, trace_file, trace_run, trace_set, trace_steps
 from speedprof.profiler.run_insides import Compute
 from speedprof.profiler.trace_json import UnreadableTraceError
+from speedprof.reports import wording
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -218,7 +219,9 @@ def test_one_rank_was_given(tmp_path: Path) -> None:
     events = training()
     events[-1]["name"] = "ncclDevKernel_AllReduce_Sum_f32_RING_LL"
     trace = written(tmp_path, events, distributedInfo={"rank": 0, "world_size": 4})
-    assert any("1 of 4 ranks was given" in note for note in analyzed(tmp_path, trace).notes)
+    run = analyzed(tmp_path, trace)
+    assert any("1 of 4 ranks was given" in note for note in run.notes)
+    assert wording.step_line(run).endswith(" · 1 of 4 ranks")
 
 
 def hosted(**facts: Any) -> Run:
