@@ -126,8 +126,8 @@ def _events(trace: Trace, chosen: NDArray[np.int64]) -> dict[str, Times]:
     event["duration"] = trace.event["end"][chosen] - event["start"]
     on_device = np.isin(event["type"], list(ON_DEVICE))
     event["device"] = np.where(on_device, np.maximum(event["device"], 0), -1)
-    absent = np.where(on_device, NO_LAUNCH, 0)
-    event["correlation"] = np.where(event["correlation"] > 0, event["correlation"], absent)
+    unlaunched = np.where(on_device, NO_LAUNCH, 0)
+    event["correlation"] = np.where(event["correlation"] > 0, event["correlation"], unlaunched)
     event["thread"] = np.where(on_device, -1, event["thread"])
     event["stream"] = np.where(on_device, event["stream"], -1)
     event["is_async"] = np.zeros(len(chosen), np.int64)
