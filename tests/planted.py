@@ -179,7 +179,16 @@ def judged(planted: Planted) -> dict[str, Any]:
     """Run one script and say whether the verdict is the truth."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        report = report_of(run(Path(folder), *planted.order))
+        try:
+            report = report_of(run(Path(folder), *planted.order))
+        except AssertionError as failed:
+            return {
+                "script": planted.script,
+                "truth": planted.truth,
+                "verdict": "the run failed",
+                "right": False,
+                "told": str(failed),
+            }
     shares = report["phases"] or {}
     right = verdict(report) == planted.truth
     result = {
