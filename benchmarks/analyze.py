@@ -34,6 +34,7 @@ from speedprof.commands.closing import NEEDED
 HTA = "HolisticTraceAnalysis==0.5.0"
 TRACE = "nccl2020_v100.json.gz"
 SIZES = (50e6, 200e6, 800e6, 2e9)
+PARTS = ("pairs", "sizes", "ranks")
 TOOLS = ("speedprof", "speedprof, imported", "HTA")
 SETS = {64: 20, 1_000: 2}  # ranks -> steps of each
 LAYERS_OF_A_SET = 20
@@ -82,7 +83,7 @@ class Ran:
     peak_mib: float  # of the largest of its processes
     work_s: float | None = None  # as the command itself tells: without start and imports
     own_mib: float | None = None  # of its first process
-    child_mib: float | None = None  # of the largest other
+    child_mib: float | None = None  # of the largest other; None where there was none
 
 
 class CommandError(Exception):
@@ -124,7 +125,7 @@ def watched(traces: Iterable[Path], folder: Path, modules: Iterable[str] = ()) -
         peak_mib=outer.peak_mib,
         work_s=inner["work_s"],
         own_mib=inner["own_kib"] / 1024,
-        child_mib=inner["child_kib"] / 1024,
+        child_mib=inner["child_kib"] / 1024 or None,
     )
 
 
@@ -250,23 +251,39 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--quick", action="store_true", help="three rounds, small traces")
-    parser.add_argument("--part", choices=("pairs", "sizes", "ranks"))
+    parser.add_argument("--part", choices=PARTS)
     options = parser.parse_args()
-    whole: dict[str, Any] = {}
+    file = "analyze-quick" if options.quick else "analyze"
+    whole = earlier(options.out / f"{file}.json") if options.part else {}
     with tempfile.TemporaryDirectory(prefix="speedprof-bench-") as name:
         folder, wanted = Path(name), options.part
         if wanted in (None, "pairs"):
             python = prepare_hta(options.hta_venv)
             rounds = 3 if options.quick else options.rounds
-            whole["pairs"] = paired(options.traces / TRACE, python, folder, rounds)
+            found = paired(options.traces / TRACE, python, folder, rounds)
+            whole["pairs"] = {"machine": machine(), **found}
         if wanted in (None, "sizes"):
-            whole["sizes"] = sizes(QUICK_SIZES if options.quick else SIZES, folder)
-            whole["growth"] = growth(whole["sizes"])
-            print(f"growth of the time an event: {whole['growth']}; 1 is linear", flush=True)
+            cases = sizes(QUICK_SIZES if options.quick else SIZES, folder)
+            grown = growth(cases)
+            whole["sizes"] = {"machine": machine(), "growth": grown, "cases": cases}
+            print(f"growth of the time an event: {grown}; 1 is linear", flush=True)
         if wanted in (None, "ranks"):
-            whole["ranks"] = ranks(QUICK_SETS if options.quick else SETS, folder)
-    part = f"-{options.part}" if options.part else ""
-    pairs.write(options.out, f"analyze{part}{'-quick' if options.quick else ''}", whole)
+            cases = ranks(QUICK_SETS if options.quick else SETS, folder)
+            whole["ranks"] = {"machine": machine(), "cases": cases}
+    pairs.write(options.out, file, whole)
+
+
+def machine() -> dict[str, Any]:
+    """Describe the machine, and how far we stood back for others."""
+    return {**pairs.machine(), "niceness": os.nice(0)}
+
+
+def earlier(path: Path) -> dict[str, Any]:
+    """Return the parts that an earlier run left in the file, each with its machine."""
+    if not path.exists():
+        return {}
+    found = json.loads(path.read_text(encoding="utf-8"))
+    return {part: found[part] for part in PARTS if part in found}
 
 
 if __name__ == "__main__":

@@ -47,7 +47,8 @@ def size_line(result: dict[str, Any]) -> str:
 def ranks_line(result: dict[str, Any]) -> str:
     """Return what a folder of ranks took."""
     took = result["took"]
+    child = "no child" if took.child_mib is None else f"largest child {took.child_mib:.0f} MiB"
     return (
         f"{result['ranks']:5} ranks  {result['events']:9,} events  {took.wall_s:6.2f} s  "
-        f"CPU {took.cpu_s:.2f} s  {took.own_mib:.0f} MiB, largest child {took.child_mib:.0f} MiB"
+        f"CPU {took.cpu_s:.2f} s  {took.own_mib:.0f} MiB, {child}"
     )
