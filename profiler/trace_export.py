@@ -40,7 +40,8 @@ def export(source: Path, destination: Path) -> None:
 def _pieces(trace: Trace) -> Iterator[Pieces]:
     steps = trace_steps.steps(trace)
     probed = trace_windows.probes(trace, steps)
-    for window in trace_windows.windows(trace, steps, probed, host="", pid=1, rank=0):
+    ends = trace_windows.crossed(trace_windows.gpu_activity(trace, steps), steps)
+    for window in trace_windows.windows(trace, steps, probed, ends):
         yield _of_window(window)
 
 

@@ -9,18 +9,18 @@ import numpy as np
 from speedprof.profiler.device_use import DeviceUse, device_use
 from speedprof.profiler.intervals import NOTHING, spans
 from speedprof.profiler.trace_file import TYPES
-from speedprof.profiler.trace_windows import gpu_activity
 from speedprof.profiler.window_file import DRIVER, RUNTIME
 
 if TYPE_CHECKING:
+    from speedprof.profiler.device_activity import DeviceActivity
     from speedprof.profiler.intervals import Spans
     from speedprof.profiler.trace_file import Trace
-    from speedprof.profiler.trace_steps import Steps
 
 
-def whole_use(trace: Trace, steps: Steps, probed: dict[str, Spans]) -> DeviceUse | None:
+def whole_use(
+    trace: Trace, activity: DeviceActivity | None, probed: dict[str, Spans]
+) -> DeviceUse | None:
     """Return the use of the GPU in the whole trace, ns; None where it did nothing."""
-    activity = gpu_activity(trace, steps)
     if activity is None or not len(activity):
         return None
     stretch = np.array([activity.start.min(), activity.end.max()], np.int64)

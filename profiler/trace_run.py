@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from speedprof.profiler.intervals import Spans
+    from speedprof.profiler.intervals import Spans, Times
     from speedprof.profiler.trace_file import Trace
     from speedprof.profiler.trace_steps import Steps
 
@@ -125,7 +125,10 @@ def take(source: Source, folder: Path) -> Taken:
     host, pid = _host(trace), source.number + 1  # one trace is one process
     answer = None
     try:
-        for window in trace_windows.windows(trace, steps, probed, host=host, pid=pid, rank=rank):
+        activity = trace_windows.gpu_activity(trace, steps)
+        ends = trace_windows.crossed(activity, steps)
+        who = (host, pid, rank)
+        for window in trace_windows.windows(trace, steps, probed, ends, who=who):
             answer = reduce_window(window)
             name = f"window-{rank:05d}-{pid}-{answer.index:04d}.json"
             (folder / name).write_bytes(msgspec.json.encode(answer))
@@ -138,7 +141,16 @@ def take(source: Source, folder: Path) -> Taken:
             f"{source.path} ends before the GPU comes to its steps; record more of them"
         )
     world_size = trace.world_size or 1
-    _write_record(folder, trace, steps, probed, (host, pid, rank, world_size))
+    writer = Writer(str(folder / f"rank-{rank:05d}-{pid}.rec"))
+    try:
+        writer.fact("process", {**_described(trace), "pid": pid, "host": host, "rank": rank})
+        _write_rows(writer, _rows(steps, probed, ends))
+        whole = trace_gpu.whole_use(trace, activity, probed)
+        if whole is not None:
+            writer.fact("gpu_window", msgspec.to_builtins(whole))
+        writer.fact("end", {"steps": len(ends) - 1, "step_definition": steps.definition})
+    finally:
+        writer.close()
     return Taken(
         path=source.path,
         rank=rank,
@@ -154,47 +166,29 @@ def _host(trace: Trace) -> str:
     return host if isinstance(host, str) else "recorded"
 
 
-def _write_record(
-    folder: Path,
-    trace: Trace,
-    steps: Steps,
-    probed: dict[str, Spans],
-    who: tuple[str, int, int, int],
-) -> None:
-    host, pid, rank, world_size = who
-    writer = Writer(str(folder / f"rank-{rank:05d}-{pid}.rec"))
-    try:
-        began = _unix(trace, 0)
-        on_device = np.isin(trace.event["type"], list(ON_DEVICE)).any()
-        writer.fact(
-            "process",
-            {
-                "format": FORMAT,
-                "pid": pid,
-                "host": host,
-                "rank": rank,
-                "world_size": world_size,
-                "clock": [0, int(began * 1e9) if began else 0],
-                "device": "cuda" if on_device else "cpu",
-                "device_name": trace.device_name,
-                "hip": _hip(trace),
-                "cuda": _version(trace.metadata.get("cuda_runtime_version")),
-                "flags": loader_marks.flags(trace.names),
-            },
-        )
-        rows = _rows(trace, steps, probed)
-        for first in range(0, len(rows), ROWS_AT_ONCE):
-            part = rows[first : first + ROWS_AT_ONCE]
-            writer.rows(array("q", part.astype("<i8").tobytes()))
-        whole = trace_gpu.whole_use(trace, steps, probed)
-        if whole is not None:
-            writer.fact("gpu_window", msgspec.to_builtins(whole))
-        writer.fact("end", {"steps": len(rows), "step_definition": steps.definition})
-    finally:
-        writer.close()
+def _described(trace: Trace) -> dict[str, object]:
+    """Return what the trace says of its process."""
+    began = _unix(trace, 0)
+    on_device = np.isin(trace.event["type"], list(ON_DEVICE)).any()
+    return {
+        "format": FORMAT,
+        "world_size": trace.world_size or 1,
+        "clock": [0, int(began * 1e9) if began else 0],
+        "device": "cuda" if on_device else "cpu",
+        "device_name": trace.device_name,
+        "hip": _hip(trace),
+        "cuda": _version(trace.metadata.get("cuda_runtime_version")),
+        "flags": loader_marks.flags(trace.names),
+    }
 
 
-def _rows(trace: Trace, steps: Steps, probed: dict[str, Spans]) -> NDArray[np.int64]:
+def _write_rows(writer: Writer, rows: NDArray[np.int64]) -> None:
+    for first in range(0, len(rows), ROWS_AT_ONCE):
+        part = rows[first : first + ROWS_AT_ONCE]
+        writer.rows(array("q", part.astype("<i8").tobytes()))
+
+
+def _rows(steps: Steps, probed: dict[str, Spans], ends: Times) -> NDArray[np.int64]:
     """Return a row a step, as the always-on probes would have written it.
 
     What the host did is cut at its own boundaries; a step is as long as the device says.
@@ -207,7 +201,7 @@ def _rows(trace: Trace, steps: Steps, probed: dict[str, Spans]) -> NDArray[np.in
     counted: dict[str, Any] = {
         "start": at[:-1],
         "count": 1,
-        "wall": _walls(trace, steps),
+        "wall": _walls(steps, ends),
         "device_wall": -1,
         "device_input_wait": -1,
         "flags": TRACED,
@@ -222,9 +216,9 @@ def _rows(trace: Trace, steps: Steps, probed: dict[str, Spans]) -> NDArray[np.in
     return rows
 
 
-def _walls(trace: Trace, steps: Steps) -> NDArray[np.int64]:
+def _walls(steps: Steps, ends: Times) -> NDArray[np.int64]:
     """Return how long each step is, ns; one that the device crosses in no time is 1 ns."""
-    walls = np.diff(trace_windows.crossed(trace, steps))
+    walls = np.diff(ends)
     if not walls.any():
         return np.diff(steps.boundaries)
     longest: NDArray[np.int64] = np.maximum(walls, 1)

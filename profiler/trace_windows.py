@@ -46,13 +46,19 @@ def probes(trace: Trace, steps: Steps) -> dict[str, Spans]:
 
 
 def windows(
-    trace: Trace, steps: Steps, probed: dict[str, Spans], *, host: str, pid: int, rank: int
+    trace: Trace,
+    steps: Steps,
+    probed: dict[str, Spans],
+    ends: Times,
+    *,
+    who: tuple[str, int, int] = ("recorded", 1, 0),
 ) -> Iterator[Window]:
     """Yield the trace's windows, each of whole steps and of bounded size.
 
-    Left out are those that the device crosses in no time: it was still at work on earlier ones.
+    `ends`: where the device crosses the steps' boundaries; `who`: host, process and rank. Left
+    out are windows that the device crosses in no time: it was still at work on earlier ones.
     """
-    ends = crossed(trace, steps)
+    host, pid, rank = who
     start, end = trace.event["start"], trace.event["end"]
     for index, (first, last) in enumerate(_cuts(start, steps.boundaries)):
         if ends[last] <= ends[first]:
@@ -98,8 +104,8 @@ def _cuts(start: Times, boundaries: Times) -> list[tuple[int, int]]:
 
 def gpu_activity(trace: Trace, steps: Steps) -> DeviceActivity | None:
     """Return what the device did in the whole trace; None where it did nothing."""
-    chosen = np.flatnonzero(_on_device(trace) | _of_type(trace, window_file.RUNTIME))
-    chosen = np.union1d(chosen, np.flatnonzero(_of_type(trace, window_file.DRIVER)))
+    called = _of_type(trace, window_file.RUNTIME) | _of_type(trace, window_file.DRIVER)
+    chosen = np.flatnonzero(_on_device(trace) | called)
     header = Header(
         format=window_file.FORMAT, host="", pid=0, index=0, first_step=0, clock=[(0, 0)],
         boundaries=steps.boundaries.tolist(), thread=steps.thread, names=trace.names,
@@ -113,9 +119,8 @@ def gpu_activity(trace: Trace, steps: Steps) -> DeviceActivity | None:
     return device_activity(window_reading.window(header, tables))
 
 
-def crossed(trace: Trace, steps: Steps) -> Times:
+def crossed(activity: DeviceActivity | None, steps: Steps) -> Times:
     """Return where the device crosses the steps' boundaries."""
-    activity = gpu_activity(trace, steps)
     return steps.boundaries if activity is None else crossings(activity, steps.boundaries)
 
 

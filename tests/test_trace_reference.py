@@ -86,9 +86,9 @@ def test_every_trace_is_attributed_or_refused_in_one_sentence(name: str):
         sentence = str(error)
     else:
         sentence = ""
-        crossed = trace_windows.crossed(trace, steps)
+        crossed = trace_windows.crossed(trace_windows.gpu_activity(trace, steps), steps)
         probed = trace_windows.probes(trace, steps)
-        cut = trace_windows.windows(trace, steps, probed, host="h", pid=1, rank=0)
+        cut = trace_windows.windows(trace, steps, probed, crossed)
         reduced = [reduce_window(window) for window in cut]
         phases = sum(sum(sum(s) for s in step) for window in reduced for step in window.cube)
         assert phases == crossed[-1] - crossed[0]
@@ -105,9 +105,11 @@ def test_windows_of_one_step_say_what_one_window_of_all_says(
     steps = trace_steps.steps(trace)
     probed = trace_windows.probes(trace, steps)
 
+    ends = trace_windows.crossed(trace_windows.gpu_activity(trace, steps), steps)
+
     def cubes(most: int) -> list[np.ndarray]:
         monkeypatch.setattr(trace_windows, "MOST_OF_A_WINDOW", most)
-        cut = trace_windows.windows(trace, steps, probed, host="h", pid=1, rank=0)
+        cut = trace_windows.windows(trace, steps, probed, ends)
         return [np.array(step) for window in cut for step in reduce_window(window).cube]
 
     apart, together = cubes(1), cubes(10**9)
