@@ -221,6 +221,7 @@ def main() -> None:
     options.truth.with_suffix(f".{rank}.json").write_text(json.dumps(truth), encoding="utf-8")
     if ranks > 1:
         dist.barrier()
+        time.sleep(0.2)  # gloo aborts a process that ends while its threads let go of tensors
         dist.destroy_process_group()
 
 
