@@ -30,11 +30,12 @@ def representative(explained: Explained, cells: Cells, header: Header) -> Timeli
     drawn = [
         ("DataLoader", _pieces(explained.loop.loader, "data_loading", "next batch")),
         ("training thread", _host(explained)),
-        *_streams(explained),
+        *_streams(explained, start, end),
         *_collectives(explained),
     ]
     lanes = [Lane(name=name, bars=_bars(pieces, start, end)) for name, pieces in drawn]
-    lanes.append(Lane(name="exposed", bars=_bars(_exposed(cells), start, end, gapless=True)))
+    exposed = _exposed(cells, start, end)
+    lanes.append(Lane(name="exposed", bars=_bars(exposed, start, end, gapless=True)))
     return Timeline(
         rank=header.rank,
         step=header.first_step + step,
@@ -58,14 +59,14 @@ def _host(explained: Explained) -> list[Piece]:
     )
 
 
-def _streams(explained: Explained) -> list[tuple[str, list[Piece]]]:
+def _streams(explained: Explained, begin: int, end: int) -> list[tuple[str, list[Piece]]]:
     device = explained.device
     if device is None:
         return []
     lanes = []
     streams, counts = np.unique(device.stream, return_counts=True)
     for stream in streams[np.argsort(-counts, kind="stable")][:MOST_STREAMS].tolist():
-        here = device.stream == stream
+        here = (device.stream == stream) & (device.end > begin) & (device.start < end)
         pieces = (
             _pieces(device.spans(here & device.kernel), "compute", "kernels")
             + _pieces(device.spans(here & device.collective), "communication", "collective")
@@ -83,9 +84,11 @@ def _collectives(explained: Explained) -> list[tuple[str, list[Piece]]]:
     return [("collectives", _pieces(explained.collectives, "communication", "collective"))]
 
 
-def _exposed(cells: Cells) -> list[Piece]:
-    edges = cells.moments.edges.tolist()
-    labels = cells.label.tolist()
+def _exposed(cells: Cells, start: int, end: int) -> list[Piece]:
+    first = max(0, int(np.searchsorted(cells.moments.edges, start, "right")) - 1)
+    last = int(np.searchsorted(cells.moments.edges, end, "left"))
+    edges = cells.moments.edges[first : last + 1].tolist()
+    labels = cells.label[first:last].tolist()
     return [
         (edges[i], edges[i + 1], PHASE_OF[label], LABELS[label].replace(".", ": "))
         for i, label in enumerate(labels)
