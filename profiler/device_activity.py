@@ -20,7 +20,7 @@ BEFORE = np.iinfo(np.int64).min  # launched before the window began
 COLLECTIVE_KERNEL = re.compile(
     r"nccl|rccl|(::|deep_?)ep::|oneccl|msccl|nvshmem|all_?reduce|cross_device_reduce|mori::", re.I
 )
-_TO_DEVICE = re.compile(r"HtoD|HostToDevice|host to device", re.I)
+TO_DEVICE = re.compile(r"HtoD|HostToDevice|host to device", re.I)
 _PAGEABLE = re.compile(r"pageable", re.I)
 
 
@@ -57,8 +57,8 @@ def device_activity(window: Window) -> DeviceActivity | None:
         return None
     event = {name: column[chosen] for name, column in window.event.items()}
     names = window.header.names
-    collective = kernels[chosen] & _matching(names, COLLECTIVE_KERNEL)[event["name"]]
-    to_device = copies[chosen] & _matching(names, _TO_DEVICE)[event["name"]]
+    collective = kernels[chosen] & matching(names, COLLECTIVE_KERNEL)[event["name"]]
+    to_device = copies[chosen] & matching(names, TO_DEVICE)[event["name"]]
     return DeviceActivity(
         name=event["name"],
         start=event["start"],
@@ -70,7 +70,7 @@ def device_activity(window: Window) -> DeviceActivity | None:
         kernel=kernels[chosen] & ~collective,
         collective=collective,
         to_device=to_device,
-        pageable=to_device & _matching(names, _PAGEABLE)[event["name"]],
+        pageable=to_device & matching(names, _PAGEABLE)[event["name"]],
         copy=copies[chosen],
         memory=~kernels[chosen] & ~to_device,
     )
@@ -89,7 +89,7 @@ def crossings(activity: DeviceActivity, boundaries: Times) -> Times:
     return crossed
 
 
-def _matching(names: list[str], pattern: re.Pattern[str]) -> NDArray[np.bool_]:
+def matching(names: list[str], pattern: re.Pattern[str]) -> NDArray[np.bool_]:
     return np.array([bool(pattern.search(name)) for name in names], np.bool_)
 
 

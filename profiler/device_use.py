@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 
+from speedprof.profiler.device_activity import TO_DEVICE, matching
 from speedprof.profiler.intervals import union
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from speedprof.profiler.device_activity import DeviceActivity
     from speedprof.profiler.intervals import Spans, Times
 
 DIRECTIONS = {
-    "to_device": re.compile(r"HtoD|HostToDevice|host to device", re.I),
+    "to_device": TO_DEVICE,
     "to_host": re.compile(r"DtoH|DeviceToHost|device to host", re.I),
     "on_device": re.compile(r"DtoD|DeviceToDevice|device to device|PtoP|peer", re.I),
 }
@@ -65,7 +64,7 @@ def device_use(
     communication = device.spans(device.collective)
     kernels = compute | communication
     directed = {
-        name: device.spans(device.copy & _matching(names, pattern)[device.name])
+        name: device.spans(device.copy & matching(names, pattern)[device.name])
         for name, pattern in DIRECTIONS.items()
     }
     copies = device.spans(device.copy)
@@ -90,7 +89,3 @@ def device_use(
         DeviceUse(**{name: column[step] for name, column in columns.items()})
         for step in range(len(boundaries) - 1)
     ]
-
-
-def _matching(names: list[str], pattern: re.Pattern[str]) -> NDArray[np.bool_]:
-    return np.array([bool(pattern.search(name)) for name in names], np.bool_)

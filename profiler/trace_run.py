@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from speedprof.profiler.device_use import DeviceUse
     from speedprof.profiler.intervals import Spans, Times
     from speedprof.profiler.trace_file import Trace
     from speedprof.profiler.trace_steps import Steps
@@ -141,16 +142,10 @@ def take(source: Source, folder: Path) -> Taken:
             f"{source.path} ends before the GPU comes to its steps; record more of them"
         )
     world_size = trace.world_size or 1
-    writer = Writer(str(folder / f"rank-{rank:05d}-{pid}.rec"))
-    try:
-        writer.fact("process", {**_described(trace), "pid": pid, "host": host, "rank": rank})
-        _write_rows(writer, _rows(steps, probed, ends))
-        whole = trace_gpu.whole_use(trace, activity, probed)
-        if whole is not None:
-            writer.fact("gpu_window", msgspec.to_builtins(whole))
-        writer.fact("end", {"steps": len(ends) - 1, "step_definition": steps.definition})
-    finally:
-        writer.close()
+    process = {**_described(trace), "pid": pid, "host": host, "rank": rank}
+    whole = trace_gpu.whole_use(trace, activity, probed)
+    rows = _rows(steps, probed, ends)
+    _write_record(folder / f"rank-{rank:05d}-{pid}.rec", process, rows, whole, steps.definition)
     return Taken(
         path=source.path,
         rank=rank,
@@ -182,10 +177,24 @@ def _described(trace: Trace) -> dict[str, object]:
     }
 
 
-def _write_rows(writer: Writer, rows: NDArray[np.int64]) -> None:
-    for first in range(0, len(rows), ROWS_AT_ONCE):
-        part = rows[first : first + ROWS_AT_ONCE]
-        writer.rows(array("q", part.astype("<i8").tobytes()))
+def _write_record(
+    path: Path,
+    process: dict[str, object],
+    rows: NDArray[np.int64],
+    whole: DeviceUse | None,
+    definition: str,
+) -> None:
+    writer = Writer(str(path))
+    try:
+        writer.fact("process", process)
+        for first in range(0, len(rows), ROWS_AT_ONCE):
+            part = rows[first : first + ROWS_AT_ONCE]
+            writer.rows(array("q", part.astype("<i8").tobytes()))
+        if whole is not None:
+            writer.fact("gpu_window", msgspec.to_builtins(whole))
+        writer.fact("end", {"steps": len(rows), "step_definition": definition})
+    finally:
+        writer.close()
 
 
 def _rows(steps: Steps, probed: dict[str, Spans], ends: Times) -> NDArray[np.int64]:

@@ -1,4 +1,4 @@
-"""What several test files need: a small disk, and that nothing of ours is left behind."""
+"""What several test files need; and nothing of ours is left behind by any of them."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ import os
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -57,3 +58,20 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small file system is not allowed here")
     yield folder
     subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+@pytest.fixture
+def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
+    """Import a benchmark's file as its neighbours do: from their own folder."""
+    import importlib
+
+    monkeypatch.syspath_prepend(str(BENCHMARKS))
+    before = set(sys.modules)
+    yield importlib.import_module
+    for name in set(sys.modules) - before:
+        found = getattr(sys.modules[name], "__file__", None)
+        if found and Path(found).parent == BENCHMARKS:
+            del sys.modules[name]

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,22 +14,6 @@ import pytest
 from speedprof.profiler import trace_file, trace_run, trace_set
 from speedprof.profiler.attribution import load as load_run
 from speedprof.profiler.run import Run
-
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
-
-
-@pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
-    """Import a benchmark's file as its neighbours do: from their own folder."""
-    import importlib
-
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    before = set(sys.modules)
-    yield importlib.import_module
-    for name in set(sys.modules) - before:
-        found = getattr(sys.modules[name], "__file__", None)
-        if found and Path(found).parent == BENCHMARKS:
-            del sys.modules[name]
 
 
 def analyzed(traces: Path, folder: Path) -> Run:

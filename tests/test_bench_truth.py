@@ -2,29 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 PHASES = ("data_loading", "host_to_device", "compute", "communication", "host", "outside")
-
-
-@pytest.fixture
-def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
-    """Import a benchmark's file as its neighbours do: from their own folder."""
-    import importlib
-
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    before = set(sys.modules)
-    yield importlib.import_module
-    for name in set(sys.modules) - before:
-        found = getattr(sys.modules[name], "__file__", None)
-        if found and Path(found).parent == BENCHMARKS:
-            del sys.modules[name]
 
 
 def by_phase(**ms: float) -> dict[str, float]:
