@@ -89,10 +89,22 @@ def breakdown(
     traced: NDArray[np.int64],
     device: str,
 ) -> Breakdown:
-    """Estimate the parts of the mean step of `rows`; `traced` are the rows of traced steps."""
+    """Return the parts of the mean step of `rows`; `traced` are the rows of traced steps."""
     exact = exact_phases.labelled(rows, windows, sources) if windows else None
     if exact is not None:
         return _exact(exact, float(rows[:, COLUMN["wall"]].mean()) / 1e6)
+    return estimated(rows, windows, sources, traced=traced, device=device)
+
+
+def estimated(
+    rows: NDArray[np.int64],
+    windows: Sequence[ReducedWindow],
+    sources: frozenset[Source],
+    *,
+    traced: NDArray[np.int64],
+    device: str,
+) -> Breakdown:
+    """Estimate the parts of the mean step of `rows` from the probes and what windows split."""
     on_device = device != "cpu"
     exposed = _exposed_part(windows, traced) if on_device else 1.0
     counted = _counted(rows, exposed=exposed, on_device=on_device)

@@ -10,6 +10,7 @@ import msgspec
 import numpy as np
 
 from speedprof.profiler import record_facts as facts
+from speedprof.profiler import traced_steps
 from speedprof.profiler.batch_sources import batch_sources
 from speedprof.profiler.collective_calls import calls_of
 from speedprof.profiler.phases import Breakdown, breakdown
@@ -82,6 +83,7 @@ def trained(
     parts = None
     if len(kept):
         parts = breakdown(kept, usable, sources, traced=traced, device=device)
+        remarks += traced_steps.unlike(kept, traced, usable)
     ranked = record.last("rank", facts.RankFact)
     steps = _steps(rows)
     result = Trained(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import agreement
 import planted
 import pytest
 
@@ -14,9 +15,11 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.parametrize("case", planted.PLANTED, ids=lambda case: case.script)
 def test_the_verdict_names_the_planted_cause(case: planted.Planted, tmp_path: Path) -> None:
-    report = planted.report_of(planted.run(tmp_path, *case.order))
+    folder = planted.run(tmp_path, *case.order)
+    report = planted.report_of(folder)
     assert planted.verdict(report) == case.truth, planted.told(report)
     assert report["run"]["ranks"] == case.ranks
+    assert agreement.disagreements(folder) == []  # windows and probes, on the traced steps
 
 
 @pytest.mark.parametrize("loop", planted.LOOPS, ids=lambda loop: Path(loop.script).name)
