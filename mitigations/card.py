@@ -9,6 +9,7 @@ from speedprof.mitigations.mitigation import Fit, Misfit, Mitigation
 from speedprof.profiler.run import Run
 
 LABELS = ("Does", "Helps", "Avoid", "Safety", "Place", "Source")
+AGAINST = "Against"  # a further line of remedies that were measured not to pay
 
 
 def lines(card: str) -> dict[str, str]:
@@ -17,7 +18,7 @@ def lines(card: str) -> dict[str, str]:
     label = None
     for line in card.splitlines():
         head, colon, rest = line.partition(":")
-        if colon and head in LABELS:
+        if colon and head in (*LABELS, AGAINST):
             label, found[head] = head, rest.strip()
         elif label is not None and line.strip():
             found[label] += " " + line.strip()
@@ -32,6 +33,7 @@ def remedy(
     assess: Callable[[Run, Finding], Fit | Misfit],
     how: str = "advice",
     conflicts: tuple[str, ...] = (),
+    after: tuple[str, ...] = (),
 ) -> Mitigation:
     """Make the remedy whose safety, place and source stand in its card, and nowhere else."""
     told = lines(card or "")
@@ -51,4 +53,6 @@ def remedy(
         card=card or "",
         assess=assess,
         conflicts=conflicts,
+        after=after,
+        against=told.get(AGAINST, ""),
     )

@@ -9,76 +9,20 @@ from speedprof.advisor.finding import Finding
 from speedprof.advisor.judgement import Judgement
 from speedprof.advisor.loading import workers_busy
 from speedprof.advisor.rules import warm_up
-from speedprof.mitigations import (
-    balanced_ranks,
-    bf16_autocast,
-    bf16_gradients,
-    cache_samples,
-    channels_last,
-    collect_garbage_less,
-    compile_model,
-    ddp_buckets,
-    deferred_reading,
-    expandable_segments,
-    faster_decoding,
-    fewer_exchanges,
-    fewer_threads,
-    fused_optimizer,
-    generator_to_loader,
-    in_process_loading,
-    larger_batch,
-    loader_workers,
-    nearer_storage,
-    non_blocking_copies,
-    persistent_workers,
-    pin_memory,
-    rarer_checkpoints,
-    rarer_evaluation,
-    rarer_work,
-    smaller_batches,
-    tf32,
-)
+from speedprof.mitigations import communication, compute, copies, host, loading, memory, training
 from speedprof.mitigations.mitigation import SAFETIES, Fit, Misfit, Mitigation
 from speedprof.profiler.errors import SpeedprofError
 from speedprof.profiler.run import Run
 
 WORTH = 1.03  # a predicted 3 % is TraceML's "moderate" change and about the noise of repeated runs
 MOST_ADVICE = 8
+MOST_CHANGING = 3  # of them: remedies that change the training are another decision, taken later
 WORKERS_NEVER_IDLE = 0.8  # of the time busy; the rest is the refill after each evaluation
 BESIDE_LOADING = ("host_to_device", "communication", "host")
 
-CATALOGUE: tuple[Mitigation, ...] = tuple(
-    module.MITIGATION
-    for module in (
-        loader_workers,
-        persistent_workers,
-        in_process_loading,
-        generator_to_loader,
-        cache_samples,
-        nearer_storage,
-        faster_decoding,
-        fewer_threads,
-        smaller_batches,
-        pin_memory,
-        non_blocking_copies,
-        tf32,
-        bf16_autocast,
-        channels_last,
-        compile_model,
-        fused_optimizer,
-        deferred_reading,
-        rarer_work,
-        collect_garbage_less,
-        expandable_segments,
-        rarer_checkpoints,
-        rarer_evaluation,
-        balanced_ranks,
-        ddp_buckets,
-        bf16_gradients,
-        fewer_exchanges,
-        larger_batch,
-    )
-)
+FOLDERS = (loading, copies, compute, host, memory, communication, training)
+CATALOGUE: tuple[Mitigation, ...] = tuple(one for folder in FOLDERS for one in folder.REMEDIES)
+_ORDER = {mitigation.name: index for index, mitigation in enumerate(CATALOGUE)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,14 +45,21 @@ def find(name: str) -> Mitigation:
 
 
 def advise(run: Run, judgement: Judgement) -> tuple[Advice, ...]:
-    """Return at most eight remedies: largest middle of the gain first, safer ones in a tie."""
+    """Return at most eight remedies: largest middle of the gain first, safer ones in a tie.
+
+    Those that change the training come after all others, whatever they promise: what they cost in
+    quality is not known. Those with evidence against them are not advised at all.
+    """
     best: dict[str, Advice] = {}
     for advice in _fits(run, judgement):
         other = best.get(advice.mitigation.name)
         if other is None or _rank(advice) < _rank(other):
             best[advice.mitigation.name] = advice
     worth = [a for a in best.values() if a.fit.gain is None or a.fit.gain.high >= WORTH]
-    return tuple(sorted(worth, key=_rank)[:MOST_ADVICE])
+    ranked = sorted(worth, key=_rank)
+    changing = [one for one in ranked if one.mitigation.changes_training][:MOST_CHANGING]
+    keeping = [one for one in ranked if not one.mitigation.changes_training]
+    return tuple([*keeping, *changing][:MOST_ADVICE])
 
 
 def misfits(run: Run, judgement: Judgement) -> dict[str, Misfit]:
@@ -136,7 +87,9 @@ def _fits(run: Run, judgement: Judgement) -> list[Advice]:
         if _hidden(run, judgement, finding):
             continue
         for mitigation in CATALOGUE:
-            fit = mitigation.assess(run, finding) if treats(mitigation, finding) else None
+            if mitigation.against or not treats(mitigation, finding):
+                continue
+            fit = mitigation.assess(run, finding)
             if isinstance(fit, Fit):
                 found.append(Advice(mitigation=mitigation, finding=finding, fit=fit))
     return found
@@ -164,5 +117,8 @@ def _hidden(run: Run, judgement: Judgement, finding: Finding) -> bool:
 def _rank(advice: Advice) -> tuple[float, int, int]:
     gain = advice.fit.gain
     middle = (gain.low + gain.high) / 2 if gain else 1.0
-    order = [mitigation.name for mitigation in CATALOGUE].index(advice.mitigation.name)
-    return (-round(middle, 2), SAFETIES.index(advice.mitigation.safety), order)
+    return (
+        -round(middle, 2),
+        SAFETIES.index(advice.mitigation.safety),
+        _ORDER[advice.mitigation.name],
+    )

@@ -49,11 +49,18 @@ class Mitigation:
         tuple[str, str | None], ...
     ]  # (phase, cause); cause None = any cause of the phase
     safety: str  # one of SAFETIES
-    how: str  # one of HOWS: how speedprof can apply it today
+    how: str  # one of HOWS: at run time by speedprof, by lines to write, or by a decision
     place: str  # "system" or "5r"
     action: str | None  # one of ACTIONS, None for system
     component: str | None  # one of COMPONENTS, None for system
     source: str
     card: str  # the file's docstring
     assess: Callable[[Run, Finding], Fit | Misfit]
-    conflicts: tuple[str, ...] = ()
+    conflicts: tuple[str, ...] = ()  # not together with these
+    after: tuple[str, ...] = ()  # where both are wanted, these come first
+    against: str = ""  # published evidence that it does not pay; then it is never advised
+
+    @property
+    def changes_training(self) -> bool:
+        """Tell whether the quality of what is trained has to be checked."""
+        return self.safety == "changes_training"

@@ -31,10 +31,12 @@ __all__ = [
     "Arithmetic",
     "ArithmeticKind",
     "Bar",
+    "Batch",
     "Communication",
     "Compute",
     "Copies",
     "Environment",
+    "Exchange",
     "Fact",
     "GpuSample",
     "GpuUse",
@@ -268,6 +270,27 @@ class Optimizer(Fact, frozen=True, kw_only=True):
     where: str | None = None
 
 
+class Exchange(Fact, frozen=True, kw_only=True):
+    """How DistributedDataParallel exchanges gradients; None where torch does not tell."""
+
+    bucket_cap_mb: float | None = None
+    find_unused_parameters: bool | None = None
+    gradient_as_bucket_view: bool | None = None
+    static_graph: bool | None = None
+    hooked: bool | None = None  # a communication hook was registered
+    unsynchronised: float | None = None  # of the backward passes, 0..1, under no_sync()
+
+
+class Batch(Fact, frozen=True, kw_only=True):
+    """What the training loader's batches are made of."""
+
+    shapes: list[list[int]]  # of the first batch's tensors
+    dtypes: list[str]  # of the same: "uint8"
+    distinct: int  # different shapes among the batches looked at
+    looked_at: int
+    padding: float | None = None  # of integer batches: the share of trailing equal ids, 0..1
+
+
 class Model(Fact, frozen=True, kw_only=True):
     """The training module as first seen, where it could be found."""
 
@@ -277,6 +300,13 @@ class Model(Fact, frozen=True, kw_only=True):
     dtypes: list[str]
     compiled: bool
     wrapped: str | None = None  # "DistributedDataParallel", "FullyShardedDataParallel"
+    modules: dict[str, int] | None = None  # class name -> how many; None: not recorded
+    trainable: int | None = None  # parameters that require gradients
+    channels_last: bool | None = None  # the first 4-d parameter lies so in memory
+    biased_before_norm: int | None = None  # convolutions with bias right before a batch norm
+    odd_dims: list[int] | None = None  # sizes of linear layers and embeddings, no multiples of 8
+    checkpointed: bool | None = None  # torch.utils.checkpoint was called in a step
+    exchange: Exchange | None = None  # of DistributedDataParallel
 
 
 class Run(Fact, frozen=True, kw_only=True):
@@ -323,6 +353,8 @@ class Run(Fact, frozen=True, kw_only=True):
     environment: Environment = msgspec.field(default_factory=Environment)
     optimizers: list[Optimizer] = msgspec.field(default_factory=list)
     models: list[Model] = msgspec.field(default_factory=list)
+    batch: Batch | None = None  # of the training loader
+    backwards_per_step: float | None = None
     garbage_ms: float | None = None  # garbage collector pauses per step
     startup_s: float | None = None  # from the command's start to the first step
     not_measured: list[NotMeasured] = msgspec.field(default_factory=list)

@@ -16,7 +16,7 @@ from speedprof.advisor.shares import at, number, step_ms
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import Pipeline, best_workers, handoff_ms, workers_gain
-from speedprof.mitigations.loader_workers import READERS_PER_CORE
+from speedprof.mitigations.loading.loader_workers import READERS_PER_CORE
 from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.run import Run
 

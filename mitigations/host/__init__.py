@@ -1,0 +1,20 @@
+"""Remedies for a device that waits for the host."""
+
+from __future__ import annotations
+
+from speedprof.mitigations.host import (
+    collect_garbage_less,
+    deferred_reading,
+    rarer_checkpoints,
+    rarer_evaluation,
+    rarer_work,
+)
+from speedprof.mitigations.mitigation import Mitigation
+
+REMEDIES: tuple[Mitigation, ...] = (
+    deferred_reading.MITIGATION,
+    rarer_work.MITIGATION,
+    collect_garbage_less.MITIGATION,
+    rarer_checkpoints.MITIGATION,
+    rarer_evaluation.MITIGATION,
+)
