@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 import runs
-from remedy_cases import APPLIES, MISFITS, NOT_MEASURED, Make
+from case_runs import Make
+from remedy_cases import APPLIES, MISFITS, NOT_MEASURED
 
 from speedprof.advisor.finding import Finding
 from speedprof.mitigations.catalogue import CATALOGUE, find
@@ -46,7 +47,9 @@ def test_a_remedy_applies_where_it_helps(name: str) -> None:
     fit = assess(name, APPLIES[name]())
     assert isinstance(fit, Fit), fit
     assert any(letter.isdigit() for letter in fit.reason)
-    assert fit.gain is not None
+    if fit.gain is None:  # fewer steps, not shorter ones: no run tells how many fewer
+        assert find(name).changes_training
+        return
     assert 0.5 < fit.gain.low <= fit.gain.high
     assert fit.gain.high >= 1.03
     assert any(letter.isdigit() for letter in fit.gain.model)
@@ -78,7 +81,8 @@ def test_a_gain_never_beats_the_removal_of_what_the_finding_costs(name: str) -> 
     run = APPLIES[name]()
     fit = assess(name, run)
     assert isinstance(fit, Fit)
-    assert fit.gain is not None
+    if fit.gain is None:
+        return
     assert fit.gain.high <= 1.0 / (1.0 - min(finding(name, run).high, 0.999)) + 1e-9
 
 
@@ -142,7 +146,7 @@ def test_workers_are_limited_by_the_memory_that_their_batches_take() -> None:
 
 
 def test_ranks_of_one_machine_share_its_cores() -> None:
-    from remedy_cases import full_device
+    from case_runs import full_device
 
     ranks = [full_device(1), full_device(1)]
     run = runs.run(

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 import runs
-from remedy_cases import APPLIES, DDP, KINDS, talking
+from case_runs import DDP, KINDS, talking
+from remedy_cases import APPLIES
 
 from speedprof.advisor.finding import CAUSES
 from speedprof.advisor.judgement import judge

@@ -1,0 +1,11 @@
+"""Cases of mitigations/loading: where each applies, where not and why, where that is unknown."""
+
+from __future__ import annotations
+
+from case_runs import Case, Make
+
+APPLIES: dict[str, Make] = {}
+
+MISFITS: dict[str, list[Case]] = {}
+
+NOT_MEASURED: dict[str, list[Make]] = {}
