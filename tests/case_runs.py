@@ -1,4 +1,4 @@
-"""Runs that cases of remedies start from: slow loading, slow copies, busy devices, waiting ranks."""
+"""Runs that cases of remedies start from: slow loading or copying, busy devices, late ranks."""
 
 from __future__ import annotations
 

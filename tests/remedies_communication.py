@@ -1,4 +1,4 @@
-"""Cases of mitigations/communication: where each applies, where not and why, where that is unknown."""
+"""Cases of mitigations/communication: where each applies, where not and why, where unknown."""
 
 from __future__ import annotations
 
