@@ -11,7 +11,7 @@ wheel := build/wheel
 demo_data := demo-data/shapes
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check test-fast test-slow bench planted clean
+.PHONY: help demo test check test-fast test-slow bench planted catalogue clean
 
 help:
 	@echo "make demo      profile examples/imagefolder.py and write a report"
@@ -19,6 +19,7 @@ help:
 	@echo "make check     lint and types alone"
 	@echo "make bench     overhead and truth, into benchmarks/results (two hours)"
 	@echo "make planted   every planted bottleneck RUNS=5 times, with BUSY=1 on a busy machine"
+	@echo "make catalogue write docs/catalogue.md from the remedies' cards"
 	@echo "make clean     remove what these made, the virtual environment included"
 
 $(installed): pyproject.toml
@@ -53,6 +54,9 @@ bench: $(installed)
 
 planted: $(installed)
 	$(bin)/python tests/planted.py --runs $(RUNS) $(if $(BUSY),--busy)
+
+catalogue: $(installed)
+	$(bin)/speedprof explain --markdown > docs/catalogue.md
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis demo-data

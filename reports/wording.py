@@ -27,8 +27,8 @@ SAFETY_WORDS = {
 }
 HOW_WORDS = {
     "automatic": "automatic",
-    "patch": "as a patch",
-    "advice": "by hand",
+    "patch": "lines to write",
+    "advice": "by decision",
 }
 
 

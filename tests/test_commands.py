@@ -223,4 +223,21 @@ def test_explain_lists_every_remedy_and_explains_one(tmp_path: Path) -> None:
     card = _say("explain", "pin-memory", cwd=tmp_path)
     assert card.startswith("pin-memory\n")
     assert "Safety: exact" in card
+    assert "Treats: host_to_device: pageable_memory" in card
     assert "did you mean pin-memory" in _say("explain", "pin_memory", cwd=tmp_path, status=2)
+
+
+def test_explain_filters_and_shows_the_taxonomy(tmp_path: Path) -> None:
+    stored = _say("explain", "--bottleneck", "data loading: storage", cwd=tmp_path)
+    assert "nearer-storage" in stored
+    assert "tf32" not in stored
+    assert stored == _say("explain", "--bottleneck", "storage", cwd=tmp_path)
+    told = _say("explain", "--bottleneck", "tea", cwd=tmp_path, status=2)
+    assert "no bottleneck is called 'tea'" in told
+    assert "filters are for the list" in _say(
+        "explain", "tf32", "--safety", "exact", cwd=tmp_path, status=2
+    )
+    none = _say("explain", "--action", "system", "--component", "data", cwd=tmp_path)
+    assert "no remedy of the catalogue fits" in none
+    grid = _say("explain", "taxonomy", cwd=tmp_path)
+    assert all(word in grid for word in ("retrofit", "optimization", "larger-batch", "pin-memory"))
