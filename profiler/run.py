@@ -268,6 +268,7 @@ class Optimizer(Fact, frozen=True, kw_only=True):
     fused: bool | None = None
     foreach: bool | None = None
     where: str | None = None
+    keeps_gradients: bool | None = None  # filled with zeros between updates, not dropped
 
 
 class Exchange(Fact, frozen=True, kw_only=True):
