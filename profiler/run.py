@@ -11,6 +11,7 @@ from __future__ import annotations
 import msgspec
 
 from speedprof.profiler.fact import Fact
+from speedprof.profiler.roofs.roofs import Roofs
 from speedprof.profiler.run_insides import (
     Arithmetic,
     ArithmeticKind,
@@ -54,6 +55,7 @@ __all__ = [
     "Phase",
     "Rank",
     "RankWaiting",
+    "Roofs",
     "Run",
     "Sample",
     "StepSeries",
@@ -351,6 +353,9 @@ class Run(Fact, frozen=True, kw_only=True):
     sync_calls: list[SyncCall] = msgspec.field(default_factory=list)
     timelines: list[Timeline] = msgspec.field(default_factory=list)
     machines: list[Machine] = msgspec.field(default_factory=list)
+    roofs: Roofs | None = (
+        None  # of the launcher's machine; None: `speedprof roofs` never ran there
+    )
     environment: Environment = msgspec.field(default_factory=Environment)
     optimizers: list[Optimizer] = msgspec.field(default_factory=list)
     models: list[Model] = msgspec.field(default_factory=list)

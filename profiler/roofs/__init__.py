@@ -1,0 +1,1 @@
+"""What this machine can do at best, measured by `speedprof roofs` and kept for its runs."""
