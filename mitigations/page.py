@@ -16,8 +16,8 @@ gains are predicted and what is not advised is told in [remedies](remedies.md).
 
 *Safety*: **exact** keeps every number; **reseeded** keeps the distribution and draws other random
 numbers; **rounding** keeps the maths and rounds otherwise; **changes_training** needs a check of
-the quality. Published figures were measured by others, elsewhere: what a remedy is worth to a run is
-predicted from that run.
+the quality. Published figures were measured by others, elsewhere: what a remedy is worth to a run
+is predicted from that run.
 """
 
 

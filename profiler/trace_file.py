@@ -102,9 +102,23 @@ class Trace:
             for entry in (listed if isinstance(listed, list) else [])
             if isinstance(entry, dict) and isinstance(entry.get("name"), str)
         ]
-        used = self.event["device"][np.isin(self.event["type"], list(ON_DEVICE))]
+        used = self.event["device"][self.on_device()]
         number = int(used[0]) if len(used) else -1
         return next((name for at, name in named if at == number), named[0][1] if named else None)
+
+    def on_device(self) -> NDArray[np.bool_]:
+        """Tell which events are a device's own: kernels, copies, fills."""
+        return np.isin(self.event["type"], list(ON_DEVICE))
+
+    def of_type(self, *kinds: str) -> NDArray[np.bool_]:
+        """Tell which events are of one of these TYPES."""
+        return np.isin(self.event["type"], [TYPES.index(kind) for kind in kinds])
+
+    def named(self, pattern: re.Pattern[str]) -> NDArray[np.bool_]:
+        """Tell which of the host's events have such a name; each name is looked at once."""
+        matching = np.array([bool(pattern.match(name)) for name in self.names], np.bool_)
+        found: NDArray[np.bool_] = matching[self.event["name"]] & ~self.on_device()
+        return found
 
     def _distributed(self) -> dict[str, Any]:
         found = self.metadata.get("distributedInfo")

@@ -8,7 +8,6 @@ import numpy as np
 
 from speedprof.profiler.device_use import DeviceUse, device_use
 from speedprof.profiler.intervals import NOTHING, spans
-from speedprof.profiler.trace_file import TYPES
 from speedprof.profiler.window_file import DRIVER, RUNTIME
 
 if TYPE_CHECKING:
@@ -24,7 +23,7 @@ def whole_use(
     if activity is None or not len(activity):
         return None
     stretch = np.array([activity.start.min(), activity.end.max()], np.int64)
-    called = np.isin(trace.event["type"], [TYPES.index(RUNTIME), TYPES.index(DRIVER)])
+    called = trace.of_type(RUNTIME, DRIVER)
     (used,) = device_use(
         activity,
         trace.names,

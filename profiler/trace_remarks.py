@@ -9,7 +9,6 @@ import numpy as np
 
 from speedprof.profiler import trace_steps
 from speedprof.profiler.device_activity import COLLECTIVE_KERNEL
-from speedprof.profiler.trace_file import ON_DEVICE, TYPES
 from speedprof.profiler.trace_json import UnreadableTraceError
 from speedprof.profiler.window_file import CPU_OP, DRIVER, RUNTIME
 
@@ -18,15 +17,13 @@ if TYPE_CHECKING:
     from speedprof.profiler.trace_steps import Steps
 
 _LAUNCH = re.compile(r"(?:cuda|cu|hip\w*)(?:Graph|Module)?Launch", re.I)
-_CALLS = [TYPES.index(RUNTIME), TYPES.index(DRIVER)]
 
 
 def demand_kernels(trace: Trace) -> None:
     """Refuse a GPU's training without the GPU: the host's launches would pass for computing."""
-    kinds = trace.event["type"]
-    if np.isin(kinds, list(ON_DEVICE)).any():
+    if trace.on_device().any():
         return
-    called = np.unique(trace.event["name"][np.isin(kinds, _CALLS)])
+    called = np.unique(trace.event["name"][trace.of_type(RUNTIME, DRIVER)])
     if any(_LAUNCH.match(trace.names[name]) for name in called.tolist()):
         raise UnreadableTraceError(
             f"{trace.path} launches kernels but holds none of them, so it does not tell what the "
@@ -39,15 +36,14 @@ def remarks(trace: Trace, steps: Steps) -> list[str]:
     name, found = trace.path.name, []
     if steps.definition == trace_steps.WHOLE:
         found.append(f"{name} marks no step, so it counts as one; profiler.step() marks them")
-    kinds = trace.event["type"]
-    operators = kinds == TYPES.index(CPU_OP)
-    if not np.isin(kinds, list(ON_DEVICE)).any():
+    operators, on_device = trace.of_type(CPU_OP), trace.on_device()
+    if not on_device.any():
         found.append(_without_gpu(name, trace.device_name))
     elif not operators.any():
         found.append(
             f"{name} has no operators of the CPU, so idle time cannot be told apart by cause"
         )
-    gpus = len(np.unique(trace.event["device"][np.isin(kinds, list(ON_DEVICE))]))
+    gpus = len(np.unique(trace.event["device"][on_device]))
     if gpus > 1:
         found.append(f"{name} holds {gpus} GPUs of one process; busy is when any of them is")
     processes = {trace.threads[n][0] for n in np.unique(trace.event["thread"][operators]).tolist()}

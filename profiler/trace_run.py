@@ -21,7 +21,6 @@ from speedprof.profiler import (
 )
 from speedprof.profiler.record import FORMAT, STEP_COLUMNS, TRACED, Writer
 from speedprof.profiler.reduction import reduce_window
-from speedprof.profiler.trace_file import ON_DEVICE
 from speedprof.profiler.trace_json import UnreadableTraceError
 from speedprof.profiler.window_reading import DamagedWindowError
 
@@ -164,7 +163,7 @@ def _host(trace: Trace) -> str:
 def _described(trace: Trace) -> dict[str, object]:
     """Return what the trace says of its process."""
     began = _unix(trace, 0)
-    on_device = np.isin(trace.event["type"], list(ON_DEVICE)).any()
+    on_device = trace.on_device().any()
     return {
         "format": FORMAT,
         "world_size": trace.world_size or 1,

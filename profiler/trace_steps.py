@@ -13,13 +13,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from speedprof.profiler.trace_file import ON_DEVICE, TYPES
 from speedprof.profiler.trace_json import UnreadableTraceError
 from speedprof.profiler.window_file import CPU_OP, DRIVER, RUNTIME
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from speedprof.profiler.intervals import Times
     from speedprof.profiler.trace_file import Trace
 
@@ -31,7 +28,6 @@ AUTOGRAD = re.compile(r"autograd::engine|\w*Backward\d*$")
 GAP = 0.5  # of a usual step; between two steps in a row is only the profiler's own work
 STUB = 0.1  # of a usual step
 USUAL_FROM = 3  # steps, the last one among them; a single other one may be the unusual one
-_CALLS = [TYPES.index(RUNTIME), TYPES.index(DRIVER)]
 BY_PROFILER = "torch.profiler's steps (ProfilerStep)"
 BY_LOADER = "from one request for a batch after an optimizer step to the next"
 BY_OPTIMIZER = "from one optimizer step to the next"
@@ -51,15 +47,14 @@ class Steps:
 
 def steps(trace: Trace) -> Steps:
     """Find the steps; raise UnreadableTraceError where no time passes in the trace."""
-    marks = _Marks(trace)
-    thread = _training_thread(trace, marks)
-    profiled = _profiled(trace, marks, thread)
+    thread = _training_thread(trace)
+    profiled = _profiled(trace, thread)
     if profiled is not None:
         return profiled
     start, end = trace.event["start"], trace.event["end"]
     here = trace.event["thread"] == thread
-    asked = np.sort(start[marks.of(LOADER) & here])
-    updated = np.sort(end[marks.of(OPTIMIZER) & here])
+    asked = np.sort(start[trace.named(LOADER) & here])
+    updated = np.sort(end[trace.named(OPTIMIZER) & here])
     definition = BY_OPTIMIZER
     if len(asked) and len(updated):
         boundaries, definition = _by_loader(asked, updated), BY_LOADER
@@ -72,22 +67,9 @@ def steps(trace: Trace) -> Steps:
     return Steps(thread=thread, boundaries=boundaries, first=0, definition=definition)
 
 
-class _Marks:
-    """Finds events by their names; each distinct name is looked at once."""
-
-    def __init__(self, trace: Trace) -> None:
-        self._trace = trace
-        self._on_host = ~np.isin(trace.event["type"], list(ON_DEVICE))
-
-    def of(self, pattern: re.Pattern[str]) -> NDArray[np.bool_]:
-        matching = np.array([bool(pattern.match(name)) for name in self._trace.names], np.bool_)
-        found: NDArray[np.bool_] = matching[self._trace.event["name"]] & self._on_host
-        return found
-
-
-def _profiled(trace: Trace, marks: _Marks, thread: int) -> Steps | None:
+def _profiled(trace: Trace, thread: int) -> Steps | None:
     """Return the thread's ProfilerSteps that follow each other."""
-    chosen = np.flatnonzero(marks.of(STEP) & (trace.event["thread"] == thread))
+    chosen = np.flatnonzero(trace.named(STEP) & (trace.event["thread"] == thread))
     if not len(chosen):
         return None
     chosen = chosen[np.argsort(trace.event["start"][chosen], kind="stable")]
@@ -137,9 +119,9 @@ def _by_loader(asked: Times, updated: Times) -> Times:
 
 def _whole(trace: Trace) -> Times:
     """Return from the first thing that the device was asked for to the last that it did."""
-    device = np.isin(trace.event["type"], list(ON_DEVICE))
+    device = trace.on_device()
     asked = np.isin(trace.event["correlation"], trace.event["correlation"][device])
-    asked &= np.isin(trace.event["type"], _CALLS) & (trace.event["correlation"] != 0)
+    asked &= trace.of_type(RUNTIME, DRIVER) & (trace.event["correlation"] != 0)
     chosen = device if device.any() else ~device
     first = trace.event["start"][chosen | asked].min()
     last = trace.event["end"][chosen].max()
@@ -150,16 +132,16 @@ def _whole(trace: Trace) -> Times:
     return np.array([first, last], np.int64)
 
 
-def _training_thread(trace: Trace, marks: _Marks) -> int:
+def _training_thread(trace: Trace) -> int:
     """Return the thread with the marks of a loop, else the busiest that is not autograd's."""
     thread = trace.event["thread"]
     for pattern in (STEP, LOADER, OPTIMIZER):
-        found = thread[marks.of(pattern)]
+        found = thread[trace.named(pattern)]
         if len(found):
             return int(np.bincount(found).argmax())
-    operators = trace.event["type"] == TYPES.index(CPU_OP)
-    autograd = np.unique(thread[operators & marks.of(AUTOGRAD)])
-    for chosen in (operators & ~np.isin(thread, autograd), operators, marks.of(re.compile(""))):
+    operators = trace.of_type(CPU_OP)
+    autograd = np.unique(thread[operators & trace.named(AUTOGRAD)])
+    for chosen in (operators & ~np.isin(thread, autograd), operators, trace.named(re.compile(""))):
         if chosen.any():
             spent = (trace.event["end"] - trace.event["start"])[chosen]
             return int(np.bincount(thread[chosen], spent).argmax())

@@ -7,7 +7,6 @@ of the training thread). A window is a few whole steps: memory is bounded by one
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -40,7 +39,7 @@ EVENT_COLUMNS = ("name", "type", "thread", "device", "stream", "correlation", "l
 def probes(trace: Trace, steps: Steps) -> dict[str, Spans]:
     """Return where the training thread was, as far as annotations tell."""
     here = trace.event["thread"] == steps.thread
-    found = {name: _spans(trace, _named(trace, mark) & here) for name, mark in PROBED.items()}
+    found = {name: _spans(trace, trace.named(mark) & here) for name, mark in PROBED.items()}
     found["backward"] = _backward(trace, steps.thread)
     return {name: part for name, part in found.items() if len(part)}
 
@@ -70,7 +69,7 @@ def windows(
             host=host,
             pid=pid,
             rank=rank,
-            device="cuda" if _on_device(trace).any() else "cpu",
+            device="cuda" if trace.on_device().any() else "cpu",
             index=index,
             first_step=steps.first + first,
             boundaries=steps.boundaries[first : last + 1].tolist(),
@@ -104,8 +103,8 @@ def _cuts(start: Times, boundaries: Times) -> list[tuple[int, int]]:
 
 def gpu_activity(trace: Trace, steps: Steps) -> DeviceActivity | None:
     """Return what the device did in the whole trace; None where it did nothing."""
-    called = _of_type(trace, window_file.RUNTIME) | _of_type(trace, window_file.DRIVER)
-    chosen = np.flatnonzero(_on_device(trace) | called)
+    called = trace.of_type(window_file.RUNTIME, window_file.DRIVER)
+    chosen = np.flatnonzero(trace.on_device() | called)
     header = Header(
         format=window_file.FORMAT, host="", pid=0, index=0, first_step=0, clock=[(0, 0)],
         boundaries=steps.boundaries.tolist(), thread=steps.thread, names=trace.names,
@@ -168,8 +167,8 @@ def _probe_table(probed: dict[str, Spans], low: int, high: int) -> dict[str, Tim
 
 def _backward(trace: Trace, thread: int) -> Spans:
     """Return where autograd works, a pass at a time."""
-    operators = _of_type(trace, window_file.CPU_OP)
-    named = operators & _named(trace, AUTOGRAD)
+    operators = trace.of_type(window_file.CPU_OP)
+    named = operators & trace.named(AUTOGRAD)
     elsewhere = named & (trace.event["thread"] != thread)
     if elsewhere.any():
         threads = np.unique(trace.event["thread"][elsewhere])
@@ -188,18 +187,3 @@ def _bridged(worked: Spans) -> Times:
 
 def _spans(trace: Trace, chosen: NDArray[np.bool_]) -> Spans:
     return spans(trace.event["start"][chosen], trace.event["end"][chosen])
-
-
-def _named(trace: Trace, pattern: re.Pattern[str]) -> NDArray[np.bool_]:
-    matching = np.array([bool(pattern.match(name)) for name in trace.names], np.bool_)
-    found: NDArray[np.bool_] = matching[trace.event["name"]] & ~_on_device(trace)
-    return found
-
-
-def _on_device(trace: Trace) -> NDArray[np.bool_]:
-    return np.isin(trace.event["type"], list(ON_DEVICE))
-
-
-def _of_type(trace: Trace, kind: str) -> NDArray[np.bool_]:
-    chosen: NDArray[np.bool_] = trace.event["type"] == TYPES.index(kind)
-    return chosen
