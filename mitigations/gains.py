@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from speedprof.mitigations.mitigation import Gain
-from speedprof.profiler.ceilings import COMPETITION
+from speedprof.profiler.ceilings import COMPETITION, EATEN
 
 # Passing one batch between processes: queue, file descriptor and waking the training thread, then
 # mapping, touching and unmapping shared memory that another process wrote. Measured on two busy
 # cores: 0.34 ms for 4 kB, 8 ms for 16 MB, 30 ms for 64 MB.
 HANDOFF_MS = 0.4
 HANDOFF_BYTES_PER_MS = 2.5e6
+PAGEABLE_LEAST = 0.4  # of a pageable copy goes when its memory is pinned: assumed
 
 
 def ceiling(share: float) -> float:
@@ -35,6 +36,58 @@ def removing(low_share: float, high_share: float, *, what: str, at_least: float 
     part = "" if at_least >= 1.0 else f" of which {100 * at_least:.0f} to 100 % go"
     model = f"1 / (1 - share) with {shares(low_share, high_share)} of the step {what}{part}"
     return Gain(low=low, high=high, model=model)
+
+
+def rarer(low_share: float, high_share: float, every: int, *, what: str) -> Gain:
+    """Return the gain of doing once in `every` times what takes a share of the step each time.
+
+    What is left of a large share decides: one in `every`, and the rest of the step, which may be
+    slower by `COMPETITION` of itself where work had kept caches warm and clocks high for it.
+    """
+    saved = 1.0 - 1.0 / max(every, 1)
+    rest = 1.0 - min(max(low_share, 0.0), 1.0)
+    slowed = min(COMPETITION * rest, EATEN * low_share * saved)
+    low = 1.0 / max(1.0 - low_share * saved + slowed, 0.01)
+    model = (
+        f"1 / (1 - share x {saved:.3g}) with {shares(low_share, high_share)} of the step {what}"
+    )
+    return Gain(low=low, high=ceiling(high_share * saved), model=model)
+
+
+def decoded_elsewhere(share: float, ratio: float, *, what: str) -> Gain:
+    """Return the gain when a share of the step, decoding, runs on another engine.
+
+    `ratio` is the roof of that engine over the roof of this one, images per second each, on this
+    machine. It is of whole pictures that lie in memory; where they are small, or read in between,
+    less of it arrives: half of what it saves at least.
+    """
+    faster = max(ratio, 1.0)
+    saved = share * (1.0 - 1.0 / faster)
+    model = (
+        f"Amdahl: {100 * share:.0f} % of the step ({what}) at the ratio of the two roofs, "
+        f"{faster:.2g}, or half of what that saves"
+    )
+    return Gain(low=ceiling(saved / 2.0), high=ceiling(saved), model=model)
+
+
+def copied_pinned(
+    low_share: float, high_share: float, *, at_speed: float | None, overlapped: bool
+) -> Gain:
+    """Return the gain of copying from pinned memory what takes a share of the step now.
+
+    `at_speed` is the part (0..1) of the present time that the copy takes at the speed of pinned
+    memory: bytes / roof / present time. Without a roof, `PAGEABLE_LEAST` of it goes: no figure is
+    published in numbers. Where the script can let the copy overlap, all of it may go.
+    """
+    remains = 1.0 - PAGEABLE_LEAST if at_speed is None else min(max(at_speed, 0.0), 1.0)
+    low = ceiling(low_share * (1.0 - remains))
+    high = ceiling(high_share * (1.0 if overlapped else 1.0 - remains))
+    told = "at least 40 % of it goes" if at_speed is None else f"{100 * remains:.0f} % of it stays"
+    hidden = ", nothing where it overlaps" if overlapped else ""
+    model = (
+        f"1 / (1 - share) with {shares(low_share, high_share)} of the step copying; {told}{hidden}"
+    )
+    return Gain(low=min(low, high), high=max(low, high), model=model)
 
 
 def speeding_up(share: float, slowest: float, fastest: float, *, what: str) -> Gain:
@@ -62,6 +115,7 @@ class Pipeline:
     handoff_ms: float  # of receiving its batches from workers
     cores: float  # that the run may use
     rest_cores: float  # that the rest of the step keeps busy, 1 at least
+    storage_ms: float = 0.0  # that reading its bytes takes at best, however many workers read
 
 
 def handoff_ms(batch_bytes: int | None, batches: float = 1.0) -> float:
@@ -82,7 +136,7 @@ def hopeful_step(pipeline: Pipeline, workers: int) -> float:
     needed = (1.0 + min(pipeline.rest_cores, pipeline.cores)) / 2.0
     work = pipeline.cpu_ms + needed * pipeline.rest_ms
     rest = pipeline.rest_ms + pipeline.handoff_ms
-    return max(_supply(pipeline, workers), rest, work / pipeline.cores)
+    return max(supply_ms(pipeline, workers), rest, work / pipeline.cores)
 
 
 def careful_step(pipeline: Pipeline, workers: int) -> float:
@@ -92,13 +146,19 @@ def careful_step(pipeline: Pipeline, workers: int) -> float:
     """
     work = pipeline.cpu_ms + min(pipeline.rest_cores, pipeline.cores) * pipeline.rest_ms
     rest = pipeline.rest_ms + pipeline.handoff_ms
-    longest = max(_supply(pipeline, workers), rest, work / pipeline.cores)
+    longest = max(supply_ms(pipeline, workers), rest, work / pipeline.cores)
     return longest * (1.0 + COMPETITION)
 
 
-def _supply(pipeline: Pipeline, workers: int) -> float:
+def supply_ms(pipeline: Pipeline, workers: int) -> float:
+    """Return how often, in ms, that many workers (1 at least) can deliver a step's batches.
+
+    CPU work spreads over workers and cores, waiting over workers alone; no number of them reads
+    faster than the storage delivers.
+    """
     at_once = min(float(workers), pipeline.cores)
-    return pipeline.cpu_ms / at_once + pipeline.waiting_ms / workers
+    made = pipeline.cpu_ms / at_once + pipeline.waiting_ms / workers
+    return max(made, pipeline.storage_ms)
 
 
 def workers_gain(pipeline: Pipeline, workers: int) -> Gain:

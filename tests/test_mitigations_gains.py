@@ -14,7 +14,10 @@ from speedprof.mitigations.gains import (
     best_workers,
     careful_step,
     ceiling,
+    copied_pinned,
+    decoded_elsewhere,
     hopeful_step,
+    rarer,
     removing,
     speeding_up,
     workers_gain,
@@ -30,6 +33,9 @@ def pipeline(**times: float) -> Pipeline:
     return replace(base, **times)  # type: ignore[arg-type]
 
 
+shares = some.tuples(some.floats(0.0, 1.0), some.floats(0.0, 1.0)).map(
+    lambda pair: (min(pair), max(pair))
+)
 pipelines = some.builds(
     Pipeline,
     now_ms=some.just(100.0),
@@ -133,3 +139,70 @@ def test_more_workers_never_make_the_predicted_supply_slower(model: Pipeline, k:
 def test_a_gain_is_an_ordered_range(model: Pipeline, k: int) -> None:
     gain = workers_gain(model, k)
     assert 0.0 < gain.low <= gain.high
+
+
+@given(shares, some.integers(1, 1000))
+def test_rarer_work_gains_no_more_than_work_that_is_left_out(
+    pair: tuple[float, float], every: int
+) -> None:
+    gain = rarer(*pair, every, what="working")
+    assert 0.0 < gain.low <= gain.high <= ceiling(pair[1])
+
+
+def test_work_done_once_in_two_steps_is_halved() -> None:
+    gain = rarer(0.4, 0.4, 2, what="working")
+    assert gain.high == pytest.approx(1 / 0.8)
+    assert gain.low == pytest.approx(1 / (0.8 + 0.4 * 0.2))
+
+
+def test_rarer_work_has_a_narrow_range_however_large_its_share_is() -> None:
+    gain = rarer(0.97, 0.98, 50, what="working")
+    assert gain.high / gain.low < 2.0
+
+
+def test_decoding_elsewhere_follows_the_ratio_of_the_roofs() -> None:
+    gain = decoded_elsewhere(0.6, 3.0, what="decoding")
+    assert (gain.low, gain.high) == (pytest.approx(1 / 0.8), pytest.approx(1 / 0.6))
+    assert "3" in gain.model
+
+
+def test_an_engine_that_decodes_no_faster_gains_nothing() -> None:
+    gain = decoded_elsewhere(0.6, 0.8, what="decoding")
+    assert (gain.low, gain.high) == (1.0, 1.0)
+
+
+@given(shares, some.floats(0.01, 100.0))
+def test_decoding_elsewhere_is_worth_at_most_its_ceiling(
+    pair: tuple[float, float], ratio: float
+) -> None:
+    gain = decoded_elsewhere(pair[1], ratio, what="decoding")
+    assert 1.0 <= gain.low <= gain.high <= ceiling(pair[1])
+
+
+def test_a_copy_at_the_speed_of_pinned_memory_leaves_its_part() -> None:
+    gain = copied_pinned(0.4, 0.4, at_speed=0.25, overlapped=False)
+    assert (gain.low, gain.high) == (pytest.approx(1 / 0.7), pytest.approx(1 / 0.7))
+
+
+def test_a_copy_that_overlaps_may_vanish() -> None:
+    assert copied_pinned(0.4, 0.4, at_speed=0.25, overlapped=True).high == ceiling(0.4)
+
+
+def test_without_a_roof_two_fifths_of_the_copy_go_at_least() -> None:
+    gain = copied_pinned(0.5, 0.5, at_speed=None, overlapped=True)
+    assert gain.low == pytest.approx(1 / 0.8)
+
+
+@given(shares, some.none() | some.floats(0.0, 2.0), some.booleans())
+def test_pinning_is_worth_at_most_the_whole_copy(
+    pair: tuple[float, float], at_speed: float | None, overlapped: bool
+) -> None:
+    gain = copied_pinned(*pair, at_speed=at_speed, overlapped=overlapped)
+    assert 1.0 <= gain.low <= gain.high <= ceiling(pair[1])
+
+
+@given(pipelines, some.integers(1, 64), some.floats(0.0, 500.0))
+def test_no_number_of_workers_reads_faster_than_the_storage(
+    model: Pipeline, k: int, storage_ms: float
+) -> None:
+    assert hopeful_step(replace(model, storage_ms=storage_ms), k) >= storage_ms
