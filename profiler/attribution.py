@@ -84,6 +84,7 @@ def _run(
         **run_parts.measures(parts, recorded=kind == "trace"),
         **_insides(parts, folders),
         loaders=[run_parts.relative(loader, folders) for loader in found],
+        batch=run_parts.batch(parts[0], found),
         input_kind=input_kind(
             parts[0].windows,
             parts[0].sources,

@@ -14,20 +14,13 @@ from collections.abc import Iterator, Mapping
 from types import FrameType
 from typing import Any
 
+from speedprof.profiler import flag_facts, model_facts
+from speedprof.profiler.backward_facts import BackwardFacts, Guard
+from speedprof.profiler.batch_facts import BatchFacts
 from speedprof.profiler.record import FORMAT
 from speedprof.profiler.recorder import Recorder
 from speedprof.profiler.steps import Source
 
-FLAG_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "CUDA_LAUNCH_BLOCKING",
-    "PYTORCH_CUDA_ALLOC_CONF",
-    "PYTORCH_ALLOC_CONF",
-    "NCCL_DEBUG",
-    "TORCH_DISTRIBUTED_DEBUG",
-    "TOKENIZERS_PARALLELISM",
-)
 MODEL_FRAMES = 12  # how far up the stack to look for the model
 SIZED_BATCHES = 8  # batches whose bytes are counted
 
@@ -56,7 +49,7 @@ def process() -> dict[str, object]:
         "device_name": None,
         "threads": torch.get_num_threads(),
         "torchvision": getattr(torchvision, "__version__", None),
-        "flags": _flags(torch),
+        "flags": flag_facts.flags(torch),
     }
 
 
@@ -66,30 +59,6 @@ def rank_and_world() -> tuple[int, int]:
     if distributed is not None and distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-
-
-def _flags(torch: Any) -> dict[str, str]:
-    flags = {
-        "float32_matmul_precision": torch.get_float32_matmul_precision(),
-        "cudnn.benchmark": str(torch.backends.cudnn.benchmark),
-        "cudnn.deterministic": str(torch.backends.cudnn.deterministic),
-        "deterministic_algorithms": str(torch.are_deterministic_algorithms_enabled()),
-        "anomaly_detection": str(torch.is_anomaly_enabled()),
-        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
-    }
-    bf16 = _cpu_bf16(torch)
-    if bf16 is not None:
-        flags["cpu_bf16"] = "yes" if bf16 else "no"
-    return flags | {name: os.environ[name] for name in FLAG_VARIABLES if name in os.environ}
-
-
-def _cpu_bf16(torch: Any) -> bool | None:
-    """Tell whether the CPU multiplies bfloat16 in hardware; None where torch cannot say."""
-    if hasattr(torch.cpu, "get_capabilities"):
-        able = torch.cpu.get_capabilities()
-        return bool(able.get("avx512_bf16") or able.get("amx_bf16"))
-    asked = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    return None if asked is None else bool(asked())
 
 
 def memory() -> dict[str, object]:
@@ -112,6 +81,7 @@ class LoaderUse:
     __slots__ = (
         "batch_bytes",
         "batches",
+        "batches_seen",
         "first_batch_ns",
         "iterations",
         "number",
@@ -126,6 +96,7 @@ class LoaderUse:
         self.number = number
         self.batches = self.iterations = self.wait_ns = self.startup_ns = self.first_batch_ns = 0
         self.batch_bytes = self.sized = 0
+        self.batches_seen = BatchFacts()
         self.trained = False
         self.sources: Source | None = None
 
@@ -146,8 +117,12 @@ class LoaderUse:
 class Seen:
     """Loaders, optimizers and synchronising lines of this process, told once or as they grow."""
 
-    def __init__(self, recorder: Recorder) -> None:
+    def __init__(self, recorder: Recorder, guard: Guard) -> None:
         self._recorder = recorder
+        self.backward = BackwardFacts(guard)
+        self._inside = guard("model", model_facts.inside)
+        self._tell_flags = guard("flags", self._flags)
+        self._told: dict[str, object] = {}  # facts that grow, as told last
         self.uses: list[LoaderUse] = []
         self._optimizers: set[int] = set()
         self._model_bytes = -1
@@ -186,6 +161,9 @@ class Seen:
                 "foreach": defaults.get("foreach"),
             },
         )
+        if len(self._optimizers) == 1:
+            self._tell_flags()
+        self.backward.updated(len(self._optimizers) - 1, parameters)
         model = _model_of({id(p) for p in parameters}, frame)
         if model is not None:
             self._model(model)
@@ -201,7 +179,30 @@ class Seen:
             self._recorder.fact(
                 "sync_call", {"what": what, "where": f"{file}:{line}", "count": count, "ns": spent}
             )
+        self._tell_grown()
         self._tell_rank()
+
+    def _tell_grown(self) -> None:
+        """Tell what the first batches and backward passes showed, where it is new."""
+        found: dict[str, object] = {
+            f"batch {use.number}": use.batches_seen.fact(use.number) for use in self.uses
+        }
+        seen = self.backward
+        if seen.backwards:
+            found["exchange"] = {
+                "backwards": seen.backwards, "unsynchronised": seen.unsynchronised,
+            }  # fmt: skip
+        for number, kept in seen.kept.items():
+            found[f"gradients {number}"] = {"optimizer": number, "kept": kept}
+        for name, content in found.items():
+            if content is not None and content != self._told.get(name):
+                self._told[name] = content
+                self._recorder.fact(name.split()[0], content)
+
+    def _flags(self) -> None:
+        """Tell the flags again: scripts set them after importing torch."""
+        found = flag_facts.in_training(sys.modules["torch"]) | self.backward.flags()
+        self._recorder.fact("flags", {"flags": found})
 
     def _model(self, model: Any) -> None:
         sizes = [
@@ -226,9 +227,19 @@ class Seen:
                 "wrapped": kind
                 if kind in ("DistributedDataParallel", "DataParallel") or "FSDP" in kind
                 else None,
+                **self._model_inside(model),
             },
         )
+        wrapper = model_facts.data_parallel(model)
+        if wrapper is not None:
+            self.backward.exchanges(wrapper)
         self._tell_device(sizes[0][3] if sizes else None)
+
+    def _model_inside(self, model: Any) -> dict[str, object]:
+        """Describe the model from within, nothing where that fails; graphs know better than it."""
+        found: dict[str, object] = self._inside(model) or {}
+        recomputed = self.backward.checkpointed()
+        return found if recomputed is None else found | {"checkpointed": recomputed}
 
     def _tell_device(self, device: Any) -> None:
         if device is None or self._device_told:

@@ -11,6 +11,7 @@ from threading import get_ident
 from types import FrameType, ModuleType
 from typing import TYPE_CHECKING, Any
 
+from speedprof.profiler.batch_facts import BatchFacts
 from speedprof.profiler.facts import SIZED_BATCHES, LoaderUse, bytes_in, samples_in
 from speedprof.profiler.steps import Source, Tracker
 from speedprof.profiler.worker_telemetry import LOADER_VARIABLE
@@ -74,6 +75,7 @@ class _LoaderWatch:
         self._ask = guard("loader", self._asked)
         self._receive = guard("loader", self._received)
         self._dry = guard("loader", self._ran_dry)
+        self._look = guard("batch", BatchFacts.look)
         self._where: dict[int, tuple[str | None, list[str]]] = {}
         self._uses: dict[object, LoaderUse] = {}
         self._passes: dict[int, tuple[Source, LoaderUse, int]] = {}  # by id of the iterator
@@ -210,6 +212,8 @@ class _LoaderWatch:
         if use.sized < SIZED_BATCHES:
             use.batch_bytes += bytes_in(batch)
             use.sized += 1
+        if use.batches_seen.left:
+            self._look(use.batches_seen, batch)
 
     def _ran_dry(self, begin: int, entry: tuple[Source, LoaderUse, int, Any] | None) -> None:
         if entry is not None:

@@ -33,6 +33,35 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
     device_name: str | None = None
 
 
+class Flags(msgspec.Struct, frozen=True, kw_only=True):
+    flags: dict[str, str]
+
+
+class Gradients(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether an optimizer's gradients are zeroed in place; `optimizer` counts from 0."""
+
+    optimizer: int
+    kept: bool
+
+
+class Exchanged(msgspec.Struct, frozen=True, kw_only=True):
+    """Backward passes of a DistributedDataParallel; cumulative."""
+
+    backwards: int
+    unsynchronised: int
+
+
+class BatchFact(msgspec.Struct, frozen=True, kw_only=True):
+    """What the first batches of a loader were made of; cumulative."""
+
+    number: int
+    shapes: list[list[int]]
+    dtypes: list[str]
+    distinct: int
+    looked_at: int
+    padding: float | None = None
+
+
 class LoaderFact(msgspec.Struct, frozen=True, kw_only=True):
     number: int
     where: str | None = None

@@ -17,6 +17,7 @@ from speedprof.profiler.ranks import SPLITTABLE, Trained
 from speedprof.profiler.reading import read_window
 from speedprof.profiler.run import (
     PHASES,
+    Batch,
     Environment,
     Loader,
     Model,
@@ -31,6 +32,7 @@ from speedprof.profiler.run import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from speedprof.profiler.reading import Record
     from speedprof.profiler.reduced import ReducedWindow
     from speedprof.profiler.run import Run
 
@@ -59,11 +61,63 @@ def identity(parts: list[Trained], started: float) -> dict[str, Any]:
             cuda=process.cuda,
             torchvision=process.torchvision,
             threads=process.threads,
-            flags=process.flags,
+            flags=_flags(first.record, process),
         ),
-        "optimizers": first.record.all("optimizer", Optimizer)[:MOST_BUILT],
-        "models": first.record.all("model", Model)[-MOST_BUILT:],
+        "optimizers": _optimizers(first.record),
+        "models": _models(first.record),
     }
+
+
+def _flags(record: Record, process: facts.Process) -> dict[str, str]:
+    """Return the process's flags, the later word on each."""
+    flags = dict(process.flags)
+    for told in record.all("flags", facts.Flags):
+        flags.update(told.flags)
+    return flags
+
+
+def _optimizers(record: Record) -> list[Optimizer]:
+    kept = {told.optimizer: told.kept for told in record.all("gradients", facts.Gradients)}
+    found = record.all("optimizer", Optimizer)[:MOST_BUILT]
+    return [
+        msgspec.structs.replace(optimizer, keeps_gradients=kept.get(number))
+        for number, optimizer in enumerate(found)
+    ]
+
+
+def _models(record: Record) -> list[Model]:
+    """Return the models, the one whose gradients are exchanged with how often they are not."""
+    found = record.all("model", Model)[-MOST_BUILT:]
+    told = record.last("exchange", facts.Exchanged)
+    if told is None or not told.backwards:
+        return found
+    share = told.unsynchronised / told.backwards
+    last = max((n for n, model in enumerate(found) if model.exchange), default=None)
+    return [
+        msgspec.structs.replace(
+            model, exchange=msgspec.structs.replace(model.exchange, unsynchronised=share)
+        )
+        if number == last and model.exchange is not None
+        else model
+        for number, model in enumerate(found)
+    ]
+
+
+def batch(part: Trained, loaders: Sequence[Loader]) -> Batch | None:
+    """Return what the batches of the loader that fed most training steps were made of."""
+    training = [loader for loader in loaders if loader.role == "training"]
+    most = max(training, key=lambda loader: loader.batches, default=None)
+    told = {fact.number: fact for fact in part.record.all("batch", facts.BatchFact)}
+    if most is None or most.number not in told:
+        return None
+    fact = told[most.number]
+    return Batch(
+        shapes=fact.shapes,
+        dtypes=fact.dtypes,
+        distinct=fact.distinct,
+        looked_at=fact.looked_at,
+        padding=fact.padding,
+    )
 
 
 def world_size(parts: list[Trained]) -> int:
@@ -94,6 +148,7 @@ def measures(parts: list[Trained], *, recorded: bool = False) -> dict[str, Any]:
         "windows": len(first.windows),
         "updates_per_step": first.updates_per_step,
         "batches_per_step": first.batches_per_step,
+        "backwards_per_step": first.means["backwards"] or None,
         "series": first.series,
         "garbage_ms": first.means["garbage"] / 1e6 if first.steps and not recorded else None,
         "timelines": _timelines(parts),

@@ -86,7 +86,7 @@ class Session:
             self.windows.stop()
         self.clock = DeviceClock()
         self.telemetry = WorkerTelemetry(self.folder)
-        self.seen = facts.Seen(self.recorder)
+        self.seen = facts.Seen(self.recorder, self.fence.guard)
         self.journal.clear()
         self.loader_asked = -1  # number of the loader asked last
         self.stopping = self.leaving = False

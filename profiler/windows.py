@@ -130,6 +130,7 @@ class Windows:
         if not self._others:
             self._others = True
             self._recorder.fact("no_window", {"why": "the script uses torch.profiler itself"})
+            self._recorder.fact("flags", {"flags": {"profilers": "torch.profiler"}})
 
     def _thread_ends(self, window: Window) -> None:
         if window is self._open:
