@@ -66,7 +66,7 @@ class Processor(Fact, frozen=True, kw_only=True):
     name: str
     matmul_tflops: dict[str, Level] = msgspec.field(
         default_factory=dict
-    )  # by "fp32", "tf32", "bf16", "fp16", "fp64"
+    )  # by "fp32", "tf32", "bf16", "fp16"; each at the best of several sizes
     convolution_tflops: dict[str, Level] = msgspec.field(default_factory=dict)
     operators_per_s: Level | None = None  # of one element, called from Python; on a GPU: launches
     memory_gb_per_s: Level | None = None  # a GPU's own, read and written
