@@ -16,7 +16,7 @@ OFTEN_S = 0.001  # where steps are shorter than that
 GOLDEN = 0.6180339887
 # How soon the training thread gives us the interpreter while it runs Python. With Python's own
 # 5 ms, shorter stretches would be over before they are seen, and what comes after them blamed.
-SWITCH_S = 0.0005
+SWITCH_S = 0.0001
 DEPTH = 60  # frames, innermost first
 MOST_TRAINING = 50  # places of backward passes
 CO_GENERATOR, CO_ASYNC_GENERATOR = 0x20, 0x200
