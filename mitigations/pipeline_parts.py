@@ -1,7 +1,8 @@
 """The parts of a step that remedies act on.
 
-Of a phase these are what each finding explains, of computing the kinds of kernels. Two remedies for different parts of a phase do not get in each other's way; two for the same part act
-one after the other on what remains of it.
+Of a phase these are what each finding explains, of computing the kinds of kernels. Two remedies
+for different parts of a phase do not get in each other's way; two for the same part act one after
+the other on what remains of it.
 """
 
 from __future__ import annotations

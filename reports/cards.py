@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from speedprof.reports import wording
+from speedprof.reports import plan_words, wording
 
 if TYPE_CHECKING:
     from speedprof.mitigations.catalogue import Advice
@@ -35,6 +35,7 @@ class Card:
     reason: str
     gain: str
     outcome: str | None  # "41.2 ms → 19.6–29.4 ms a step"
+    then: str | None  # "then computing leads (82 %)"
     model: str | None
     bar: GainBar | None
     safety: str
@@ -51,15 +52,15 @@ def cards(view: View) -> tuple[Card, ...]:
     """Return a card for each remedy, best first, their bars on one scale."""
     highest = [advice.fit.gain.high for advice in view.advice if advice.fit.gain is not None]
     scale = max([LEAST_SCALE, *highest])
-    mean_ms = None if view.run.step_ms is None else view.run.step_ms.mean_ms
     return tuple(
-        _card(advice, place=place, scale=scale, mean_ms=mean_ms)
+        _card(view, advice, place=place, scale=scale)
         for place, advice in enumerate(view.advice, start=1)
     )
 
 
-def _card(advice: Advice, *, place: int, scale: float, mean_ms: float | None) -> Card:
+def _card(view: View, advice: Advice, *, place: int, scale: float) -> Card:
     mitigation, fit = advice.mitigation, advice.fit
+    mean_ms = None if view.run.step_ms is None else view.run.step_ms.mean_ms
     return Card(
         place=place,
         name=mitigation.name,
@@ -68,6 +69,7 @@ def _card(advice: Advice, *, place: int, scale: float, mean_ms: float | None) ->
         reason=fit.reason,
         gain=wording.gain(fit.gain),
         outcome=_outcome(advice, mean_ms),
+        then=plan_words.then(view, mitigation.name),
         model=None if fit.gain is None else fit.gain.model,
         bar=_bar(advice, scale),
         safety=mitigation.safety,

@@ -17,9 +17,11 @@ from typing import TYPE_CHECKING
 
 from speedprof.profiler.run import PHASES
 from speedprof.reports import (
+    plan_words,
     sections_gpu,
     sections_input,
     sections_machine,
+    sections_plan,
     sections_step,
     wording,
 )
@@ -66,6 +68,8 @@ def render(view: View) -> str:
         best=BEST,
         sections=[section for section in made if section is not None],
         gone=sections_gpu.ceilings(view),
+        plan=sections_plan.plan(view),
+        together=plan_words.sentence(view),
         environment=sections_machine.environment(view.run),
         command=shlex.join(view.run.command),
         started=time.strftime("%Y-%m-%d %H:%M", time.localtime(view.run.started_at)),

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from speedprof.advisor.judgement import Judgement
     from speedprof.mitigations.catalogue import Advice
     from speedprof.mitigations.mitigation import Gain
+    from speedprof.mitigations.pipeline_model import PlanGain
     from speedprof.profiler.ceilings import Ceiling
     from speedprof.profiler.run import Compute, Phase, Run
     from speedprof.reports.view import View
@@ -59,10 +60,13 @@ def _report(view: View) -> Json:
         "bottleneck": _bottleneck(judgement),
         "verdict": judgement.verdict.sentence,
         "findings": [_finding(finding) for finding in judgement.findings],
-        "mitigations": [_mitigation(advice) for advice in view.advice],
+        "mitigations": [_mitigation(view, advice) for advice in view.advice],
         "not_measured": [{"what": gap.what, "why": gap.why} for gap in run.not_measured],
         "changes": run.changes,
     }
+    plan = view.outlook.plan if view.outlook is not None else None
+    if plan is not None:
+        report["plan"] = {"remedies": plan.names, **_gained(plan.gain)}
     return {key: _plain(value) for key, value in report.items()}
 
 
@@ -152,9 +156,10 @@ def _finding(finding: Finding) -> Json:
     }
 
 
-def _mitigation(advice: Advice) -> Json:
+def _mitigation(view: View, advice: Advice) -> Json:
     mitigation, fit = advice.mitigation, advice.fit
-    return {
+    left = view.outlook.after.get(mitigation.name) if view.outlook is not None else None
+    told: Json = {
         "name": mitigation.name,
         "safety": mitigation.safety,
         "action": mitigation.action,
@@ -166,9 +171,27 @@ def _mitigation(advice: Advice) -> Json:
         "reason": fit.reason,
         "source": mitigation.source,
     }
+    return told if left is None else {**told, "then": _then(left)}
 
 
-def _gain(gain: Gain | None) -> Json | None:
+def _gained(plan: PlanGain) -> Json:
+    """Return what a plan gains and which step it leaves, from the hopeful end to the careful."""
+    return {
+        "gain": _gain(plan),
+        "phases": {
+            name: {"low_ms": _rounded(min(ends)), "high_ms": _rounded(max(ends))}
+            for name, ends in plan.phases.items()
+        },
+        "then": _then(plan),
+    }
+
+
+def _then(left: PlanGain) -> Json:
+    low, high = left.next_share
+    return {"phases": left.next_bottleneck, "low": _share(low), "high": _share(high)}
+
+
+def _gain(gain: Gain | PlanGain | None) -> Json | None:
     if gain is None:
         return None
     return {"low": _rounded(gain.low), "high": _rounded(gain.high), "model": gain.model}

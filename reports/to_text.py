@@ -6,7 +6,7 @@ import io
 from typing import TYPE_CHECKING
 
 from speedprof.profiler.run import PHASES
-from speedprof.reports import measured, wording
+from speedprof.reports import measured, plan_words, wording
 from speedprof.reports.escape import visible
 
 if TYPE_CHECKING:
@@ -145,6 +145,9 @@ def _remedies(console: Console, view: View) -> None:
     more = len(view.advice) - MOST
     if more > 0:
         _row(console, "", _text(f"and {more} more in the report", "dim"))
+    together = plan_words.sentence(view)
+    if together is not None:
+        _row(console, "", _text(together))
 
 
 def _remedy(advice: Advice) -> Text:

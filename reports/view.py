@@ -12,6 +12,7 @@ from speedprof.profiler.run import Run
 
 if TYPE_CHECKING:
     from speedprof.mitigations.catalogue import Advice
+    from speedprof.mitigations.plans import Outlook
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,17 +23,21 @@ class View:
     judgement: Judgement
     advice: tuple[Advice, ...]  # best first
     ceilings: Mapping[str, Ceiling] = field(default_factory=dict)  # of each stall, by phase
+    outlook: Outlook | None = None  # what comes after the remedies, and the plan made of them
 
 
 def of(run: Run) -> View:
     """Judge a run and look for its remedies."""
     from speedprof.advisor.judgement import judge
     from speedprof.mitigations.catalogue import advise
+    from speedprof.mitigations.plans import outlook
 
     judgement = judge(run)
+    advice = advise(run, judgement)
     return View(
         run=run,
         judgement=judgement,
-        advice=advise(run, judgement),
+        advice=advice,
         ceilings=ceilings(run),
+        outlook=outlook(run, advice),
     )
