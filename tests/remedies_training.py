@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from case_runs import Case, Make
+import runs
+from case_runs import Case, Make, full_device, hosting
 
-APPLIES: dict[str, Make] = {}
+APPLIES: dict[str, Make] = {
+    "larger-batch": lambda: hosting(loaders=[runs.loader()]),
+}
 
-MISFITS: dict[str, list[Case]] = {}
+MISFITS: dict[str, list[Case]] = {
+    "larger-batch": [
+        (lambda: hosting(loaders=[runs.loader()], ranks=[full_device(90)]), "90 % full")
+    ],
+}
 
-NOT_MEASURED: dict[str, list[Make]] = {}
+NOT_MEASURED: dict[str, list[Make]] = {
+    "larger-batch": [hosting],
+}

@@ -15,22 +15,17 @@ from case_runs import (
     CHAIN,
     CONVOLUTIONS,
     COPYING,
-    DDP,
-    TALKING,
     Case,
     Make,
     computing,
     copying,
     flagged,
-    full_device,
     generated,
     gpu,
     hosting,
     loading,
     on_cpu,
-    talking,
     updating,
-    waiting,
 )
 
 from speedprof.profiler.run import Environment, Transform
@@ -62,11 +57,6 @@ APPLIES: dict[str, Make] = {
         {"outside": 0.3}, outside=runs.outside(checkpoint_ms=30)
     ),
     "rarer-evaluation": lambda: runs.run({"outside": 0.3}, outside=runs.outside(evaluation_ms=30)),
-    "balanced-ranks": waiting,
-    "ddp-buckets": lambda: talking(**DDP),
-    "bf16-gradients": lambda: talking(**DDP),
-    "fewer-exchanges": lambda: talking(**DDP),
-    "larger-batch": lambda: hosting(loaders=[runs.loader()]),
 }
 
 MISFITS: dict[str, list[Case]] = {
@@ -184,19 +174,6 @@ MISFITS: dict[str, list[Case]] = {
     ],
     "rarer-checkpoints": [],
     "rarer-evaluation": [],
-    "balanced-ranks": [(lambda: waiting(late_rank=None), "no one rank")],
-    "ddp-buckets": [(lambda: talking(models=[runs.model()]), "DistributedDataParallel")],
-    "bf16-gradients": [
-        (
-            lambda: talking(communication=runs.communication(transfer_ms=40.0, bytes=4e9), **DDP),
-            "fast link",
-        ),
-        (lambda: talking(models=[runs.model()]), "DistributedDataParallel"),
-    ],
-    "fewer-exchanges": [(talking, "DistributedDataParallel")],
-    "larger-batch": [
-        (lambda: hosting(loaders=[runs.loader()], ranks=[full_device(90)]), "90 % full")
-    ],
 }
 
 NOT_MEASURED: dict[str, list[Make]] = {
@@ -238,11 +215,6 @@ NOT_MEASURED: dict[str, list[Make]] = {
     "expandable-segments": [],
     "rarer-checkpoints": [lambda: runs.run({"outside": 0.3})],
     "rarer-evaluation": [lambda: runs.run({"outside": 0.3})],
-    "balanced-ranks": [lambda: runs.run({TALKING: 0.4})],
-    "ddp-buckets": [talking],
-    "bf16-gradients": [lambda: runs.run({TALKING: 0.4}, **DDP)],
-    "fewer-exchanges": [lambda: talking(**DDP, batches_per_step=None)],
-    "larger-batch": [hosting],
 }
 
 for _folder in (

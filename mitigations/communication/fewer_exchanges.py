@@ -1,10 +1,10 @@
-"""Exchange gradients once for several batches.
+"""Accumulate gradients over several batches before each exchange.
 
-Does: where the script accumulates gradients, exchanges on the last batch only (`no_sync`); where
-    it does not, accumulates over several batches, which makes fewer and larger updates.
+Does: computes gradients of several batches under `no_sync`, then exchanges and updates once: fewer
+    and larger updates. (`no-sync` is for scripts that accumulate already: it changes nothing.)
 Helps: slow links between ranks, large models on small batches.
-Avoid: fast links, where computing hides the exchange already.
-Safety: changes_training. Fewer updates from larger batches, unless the script accumulates already.
+Avoid: fast links, where computing hides the exchange already; batches as large as training bears.
+Safety: changes_training. Fewer updates from larger batches; the learning rate has to follow.
 Place: remove x optimization. Some of the exchanges go.
 Source: PyTorch DDP paper (VLDB 2020), performance tuning guide; halving exchanges is arithmetic.
 """
@@ -14,45 +14,63 @@ from __future__ import annotations
 from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import number, percent
 from speedprof.mitigations.card import remedy
-from speedprof.mitigations.gains import removing
+from speedprof.mitigations.communication.wrapping import (
+    NOT_DDP,
+    accumulated,
+    ddp_models,
+    exchange_of,
+)
+from speedprof.mitigations.communication_gains import rarer
 from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.run import Run
 
-WRAPPER = "DistributedDataParallel"
-EVERY = 4
+EVERY = 4  # batches, where the script takes one
+MORE = 2  # times as many, where it accumulates already
 BY_HAND = """\
 for number, batch in enumerate(loader, 1):
     last = number % {every} == 0
     with contextlib.nullcontext() if last else model.no_sync():
         (loss_of(model, batch) / {every}).backward()
     if last:
-        optimizer.step(); optimizer.zero_grad()"""
+        optimizer.step(); optimizer.zero_grad()
+# and scale the learning rate, with warm-up"""
 
 
 def assess(run: Run, finding: Finding) -> Fit | Misfit:
-    if not any(model.wrapped == WRAPPER for model in run.models):
-        return Misfit(reason="no model was seen inside DistributedDataParallel")
-    batches = run.batches_per_step
+    if not ddp_models(run):
+        return Misfit(reason=NOT_DDP)
+    batches = accumulated(run)
     if batches is None:
         return Misfit(reason="batches per update were not measured")
-    every = round(batches) if batches >= 2 else EVERY
-    how = (
-        f"the script accumulates {number(batches)} batches; if it exchanges after each of them, "
-        "one would do"
-        if batches >= 2
-        else f"one exchange a batch; once in {every} it takes {percent(finding.share / every)}"
-    )
-    saved = 1 - 1 / every
+    hindrance = _accumulating(run) if batches >= 2 else None
+    if hindrance is not None:
+        return Misfit(reason=hindrance)
+    times = MORE if batches >= 2 else EVERY
+    every = times * max(round(batches), 1)
     return Fit(
-        reason=how,
-        gain=removing(
-            finding.low * saved, finding.high * saved, what="exchanges left out", at_least=0.7
-        ),
+        reason=f"one exchange for {number(batches)} batches takes {percent(finding.share)} of the "
+        f"step; one for {every} takes {percent(finding.share / times)} of the same work",
+        gain=rarer(finding.low, finding.high, times),
         parameters={"every": every},
         by_hand=BY_HAND.format(every=every),
     )
 
 
+def _accumulating(run: Run) -> str | None:
+    """Return what comes first where the script accumulates, None where it skips exchanges."""
+    exchange = exchange_of(run)
+    if exchange is None or exchange.unsynchronised is None:
+        return "the script accumulates; whether it exchanges each time was not recorded"
+    if exchange.unsynchronised == 0:
+        return "the script accumulates and exchanges each time: no-sync ends that for nothing"
+    return None
+
+
 MITIGATION = remedy(
-    "fewer-exchanges", __doc__, treats=(("communication", "transfer"),), assess=assess
+    "fewer-exchanges",
+    __doc__,
+    treats=(("communication", "transfer"),),
+    assess=assess,
+    how="patch",
+    after=("no-sync", "ddp-buckets"),
 )
