@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from typing import Any
 
 PARTNER = "partner"
 INTERRUPTED = 130
+PR_SET_PDEATHSIG = 1
 
 Found = dict[str, Any]
 Reasons = dict[str, str]
@@ -35,10 +37,30 @@ def main(arguments: list[str]) -> None:
         sys.exit(INTERRUPTED)
 
 
+def _end_with(starter: int) -> None:
+    """Have the kernel interrupt us when whoever started us is gone."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != starter:
+        sys.exit(INTERRUPTED)
+
+
 def _measure(encoded: str) -> None:
     from speedprof.profiler.roofs import order
 
     asked = order.decoded(encoded)
+    _end_with(asked.starter)
+    try:
+        _tell_all(asked)
+    except (KeyboardInterrupt, BrokenPipeError):
+        shutil.rmtree(asked.scratch or "", ignore_errors=True)
+        raise
+
+
+def _tell_all(asked: Any) -> None:
+    from speedprof.profiler.roofs import order
+
     with os.fdopen(asked.answers, "w", encoding="utf-8", buffering=1) as answers:
 
         def tell(**fields: object) -> None:

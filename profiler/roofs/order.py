@@ -30,6 +30,7 @@ class Order:
     scratch: str | None  # an empty folder on the storage to be measured
     cores: int  # usable, whole ones
     memory_bytes: int  # that may be used for arrays
+    starter: int  # process that must be there as long as this one is
     answers: int  # file descriptor for what it tells, a JSON object a line
 
     def encoded(self) -> str:
