@@ -17,6 +17,7 @@ from speedprof.profiler.errors import SpeedprofError
 from speedprof.profiler.loaders import costs, loaders
 from speedprof.profiler.machines import machines
 from speedprof.profiler.rank_reading import read_ranks
+from speedprof.profiler.roofs import cache
 from speedprof.profiler.run import Run
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ def _run(
     )
     if lost_lines + lost_samples:
         notes.append(f"{lost_lines + lost_samples} lines of telemetry were damaged and left out")
+    roofs, damaged = cache.load(folder / cache.FILE)
+    if damaged is not None:
+        notes.append(damaged)
     kind = "trace" if start.get("kind") == "trace" else "run"
     run = Run(
         folder=str(folder),
@@ -69,6 +73,7 @@ def _run(
         finished=end is not None,
         version=_text(start.get("version")),
         machines=nodes,
+        roofs=roofs,
         not_measured=run_parts.not_measured(parts, recorded=kind == "trace"),
         notes=notes[:MOST_NOTES],
         **_ending(end or {}),

@@ -25,6 +25,7 @@ from speedprof.profiler.interpreter import Target
 
 INJECTED = Path(__file__).parent / "inject"
 REDUCE_EVERY_S = 0.5
+ROOFS_S = 1.0  # a cache on a network may hang; the run does not wait for it
 LOWEST_PRIORITY = 19
 
 
@@ -178,6 +179,8 @@ class _Watch:
         self._sampler.start()
         self._reducer = threading.Thread(target=self._reduce, args=(folder,), daemon=True)
         self._reducer.start()
+        self._roofs = threading.Thread(target=_hand_over_roofs, args=(folder,), daemon=True)
+        self._roofs.start()
         self._live = Live(self._followers) if order.live and can_draw() else None
         if self._live is not None:
             self._live.start()
@@ -202,6 +205,7 @@ class _Watch:
         if self._sampler.failed is not None:
             notes.append(run_folder.cannot_write(self._folder, self._sampler.failed))
         self._reducer.join()
+        self._roofs.join(ROOFS_S)
         self._followers.look()
         return self._followers.stopped()
 
@@ -218,6 +222,15 @@ class _Watch:
                     enough = tell_if_enough(folder)
         except OSError:
             return  # disk full or folder gone: the report reduces what is left
+
+
+def _hand_over_roofs(folder: Path) -> None:
+    """Give the run what is known of this machine; without it, the report says one sentence."""
+    from speedprof.profiler.fence import Fence, unreported
+    from speedprof.profiler.roofs import cache
+
+    _be_nice()
+    Fence(unreported).guard("roofs", cache.hand_to)(folder)
 
 
 def _import(modules: Sequence[str]) -> None:

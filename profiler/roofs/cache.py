@@ -6,6 +6,7 @@ place follows the XDG base directory specification: XDG_CACHE_HOME, else ~/.cach
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -18,9 +19,12 @@ FILE = "roofs.json"  # in a run's folder
 
 
 def folder() -> Path:
+    """Return the cache folder; raises OSError where the user has no home."""
     named = os.environ.get("XDG_CACHE_HOME", "")
-    home = Path(named) if os.path.isabs(named) else Path.home() / ".cache"
-    return home / "speedprof" / "roofs"
+    home = named if os.path.isabs(named) else os.path.expanduser("~/.cache")
+    if not os.path.isabs(home):
+        raise FileNotFoundError(errno.ENOENT, "no home folder; set XDG_CACHE_HOME")
+    return Path(home) / "speedprof" / "roofs"
 
 
 def path(machine: str) -> Path:
@@ -29,7 +33,10 @@ def path(machine: str) -> Path:
 
 def read(machine: str) -> tuple[Roofs | None, str | None]:
     """Return what is known of a machine, and why its file cannot be used."""
-    place = path(machine)
+    try:
+        place = path(machine)
+    except FileNotFoundError:
+        return None, None
     roofs, why = load(place)
     if roofs is not None and roofs.machine != machine:
         return None, f"the roofs in {place} are of another machine ({roofs.node}, {roofs.cpu})"

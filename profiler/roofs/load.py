@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 
-
 SHORTEST_S = 0.2  # the kernel counts CPU time in hundredths of seconds
 
 
