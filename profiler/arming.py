@@ -36,7 +36,14 @@ def _arm(folder: str, waiting: Waiting) -> None:
         warmup=given.get("warmup", 10),
         windows=given.get("windows", True),
     )
-    Session(folder, options).begin(waiting)
+    session = Session(folder, options)
+    trial = given.get("trial")
+    if trial is None:
+        session.begin(waiting)
+    else:
+        from speedprof.profiler.trials import begin
+
+        begin(session, waiting, trial)
     # without a step, all that the launcher has to go by
     _tell(folder, torch=sys.modules["torch"].__version__)
 

@@ -102,6 +102,17 @@ def _begin() -> None:
             _report_in(folder)
         except OSError:
             pass  # the run folder is gone: the training goes on, the launcher says so
+        if "SPEEDPROF_SCRATCH" in os.environ:
+            _protect()
+
+
+def _protect() -> None:
+    """In a trial: keep the user's files as they are, from before the script's first line on."""
+    try:
+        from speedprof.profiler.trials import protection
+    except (ImportError, OSError) as error:
+        sys.exit(f"speedprof: the trial's files cannot be protected ({error})")
+    protection.protect()
 
 
 def _let_the_users_run() -> None:

@@ -1,0 +1,205 @@
+"""Python's own ways to write, move and delete files, led through an overlay."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from speedprof.profiler.trials.overlay import Listing, Overlay
+
+if TYPE_CHECKING:
+    from speedprof.profiler.patches import Patches
+
+REASON = "a trial's files go to its scratch folder"
+CHANGES = ("w", "a", "x", "+")  # letters of open's mode
+WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+def lead(overlay: Overlay, patches: Patches) -> None:
+    """Make these changes; `patches` undoes them."""
+    import builtins
+    import io
+    import shutil
+
+    opened = _opening(overlay, builtins.open)
+    for owner in (builtins, io):
+        patches.replace(owner, "open", opened, reason=REASON)
+    patches.replace(os, "open", _low_opening(overlay, os.open), reason=REASON)
+    for name in ("stat", "lstat", "access", "readlink"):
+        lead_argument(patches, os, name, 0, overlay.reading)
+    for name in ("chmod", "utime", "truncate", "chown"):
+        patches.replace(os, name, _touching(overlay, getattr(os, name)), reason=REASON)
+    for name in ("remove", "unlink", "rmdir"):
+        patches.replace(os, name, _removing(overlay, getattr(os, name)), reason=REASON)
+    patches.replace(shutil, "rmtree", _removing_all(overlay, shutil.rmtree), reason=REASON)
+    patches.replace(os, "mkdir", _making(overlay, os.mkdir), reason=REASON)
+    for name in ("rename", "replace"):
+        patches.replace(os, name, _moving(overlay, getattr(os, name)), reason=REASON)
+    for name in ("symlink", "link"):
+        lead_argument(patches, os, name, 1, overlay.writing)
+    patches.replace(os, "listdir", _listing(overlay, os.listdir), reason=REASON)
+    patches.replace(os, "scandir", _scanning(overlay, os.scandir), reason=REASON)
+
+
+def _opening(overlay: Overlay, original: Any) -> Any:
+    @functools.wraps(original)
+    def open(file: Any, mode: str = "r", *rest: Any, **named: Any) -> Any:  # noqa: A001
+        opener = named.get("opener") or (rest[5] if len(rest) > 5 else None)
+        if opener is not None or isinstance(file, int) or not isinstance(mode, str):
+            return original(file, mode, *rest, **named)
+        if not any(letter in mode for letter in CHANGES):
+            return original(overlay.reading(file), mode, *rest, **named)
+        full = overlay.protects(file)
+        if full is not None and "x" in mode and overlay.exists(full):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), file)
+        if "r" in mode and overlay.too_large(file):
+            return original(file, mode, *rest, **named)
+        place = overlay.writing(file, keep="r" in mode or "a" in mode)
+        if "r" in mode and place is not file and not _there(place):
+            place = file  # opened for changes but not there: fails as it would
+        return original(place, mode, *rest, **named)
+
+    return open
+
+
+def _low_opening(overlay: Overlay, original: Any) -> Any:
+    @functools.wraps(original)
+    def open(path: Any, flags: int, mode: int = 0o777, *, dir_fd: int | None = None) -> Any:  # noqa: A001
+        if dir_fd is not None:
+            return original(path, flags, mode, dir_fd=dir_fd)
+        if not flags & WRITES:
+            return original(overlay.reading(path), flags, mode)
+        full = overlay.protects(path)
+        if full is not None and flags & os.O_EXCL and overlay.exists(full):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        if not flags & os.O_TRUNC and overlay.too_large(path):
+            return original(path, flags, mode)
+        return original(overlay.writing(path, keep=not flags & os.O_TRUNC), flags, mode)
+
+    return open
+
+
+def lead_argument(
+    patches: Patches, owner: Any, name: str, place: int, change: Callable[[Any], Any]
+) -> None:
+    """Replace a function by itself with one argument, by its place, being another path."""
+    original = getattr(owner, name)
+
+    @functools.wraps(original)
+    def led(*arguments: Any, **named: Any) -> Any:
+        if len(arguments) <= place or not isinstance(arguments[place], (str, bytes, os.PathLike)):
+            return original(*_named_path(named, change, arguments), **named)
+        if named.get("dir_fd") is not None or named.get("dst_dir_fd") is not None:
+            return original(*arguments, **named)
+        changed = change(arguments[place])
+        return original(*arguments[:place], changed, *arguments[place + 1 :], **named)
+
+    patches.replace(owner, name, led, reason=REASON)
+
+
+def _named_path(
+    named: dict[str, Any], change: Callable[[Any], Any], arguments: tuple[Any, ...]
+) -> tuple[Any, ...]:
+    """Lead a path that was given by name: torch's `f`, `path` of most others."""
+    for name in ("f", "path", "filename", "dst"):
+        if isinstance(named.get(name), (str, bytes, os.PathLike)):
+            named[name] = change(named[name])
+    return arguments
+
+
+def _touching(overlay: Overlay, original: Any) -> Any:
+    @functools.wraps(original)
+    def touch(path: Any, *rest: Any, **named: Any) -> Any:
+        full = overlay.protects(path) if named.get("dir_fd") is None else None
+        if full is None:
+            return original(path, *rest, **named)
+        place = overlay.reading(path)
+        return original(place, *rest, **named) if place is not path else None
+
+    return touch
+
+
+def _removing(overlay: Overlay, original: Any) -> Any:
+    @functools.wraps(original)
+    def remove(path: Any, *, dir_fd: int | None = None) -> None:
+        full = overlay.protects(path) if dir_fd is None else None
+        if full is None:
+            original(path, dir_fd=dir_fd)
+            return
+        overlay.remove(full, path)
+
+    return remove
+
+
+def _removing_all(overlay: Overlay, original: Any) -> Any:
+    @functools.wraps(original)
+    def rmtree(path: Any, *rest: Any, **named: Any) -> None:
+        full = overlay.protects(path) if named.get("dir_fd") is None else None
+        if full is None or not overlay.exists(full):
+            original(path, *rest, **named)
+            return
+        overlay.remove(full, path)
+
+    return rmtree
+
+
+def _making(overlay: Overlay, original: Any) -> Any:
+    @functools.wraps(original)
+    def mkdir(path: Any, mode: int = 0o777, *, dir_fd: int | None = None) -> None:
+        full = overlay.protects(path) if dir_fd is None else None
+        if full is None:
+            original(path, mode, dir_fd=dir_fd)
+            return
+        overlay.make_folder(full, path)
+
+    return mkdir
+
+
+def _moving(overlay: Overlay, original: Any) -> Any:
+    @functools.wraps(original)
+    def rename(src: Any, dst: Any, **named: Any) -> None:
+        if any(value is not None for value in named.values()):
+            original(src, dst, **named)
+            return
+        led = overlay.move(src, dst)
+        if led is not None:
+            original(*led)
+
+    return rename
+
+
+def _listing(overlay: Overlay, original: Any) -> Any:
+    @functools.wraps(original)
+    def listdir(path: Any = ".") -> Any:
+        full = overlay.protects("." if path is None else path)
+        if full is None:
+            return original(path)
+        users, ours = overlay.names(full)
+        theirs = original(path) if users else []
+        if isinstance(path, bytes):
+            ours = [os.fsencode(name) for name in ours]
+        return [*theirs, *(name for name in ours if name not in set(theirs))]
+
+    return listdir
+
+
+def _scanning(overlay: Overlay, original: Any) -> Any:
+    @functools.wraps(original)
+    def scandir(path: Any = ".") -> Any:
+        full = overlay.protects("." if path is None else path)
+        if full is None:
+            return original(path)
+        users, ours = overlay.names(full)
+        if users and not ours:
+            return original(path)
+        parts = [original(overlay.place(full))] if ours or not users else []
+        return Listing(*parts, *([original(path)] if users else []))
+
+    return scandir
+
+
+def _there(path: Any) -> bool:
+    return os.path.lexists(path)
