@@ -7,6 +7,8 @@ from speedprof.mitigations.compute import (
     channels_last,
     compile_model,
     fused_optimizer,
+    length_buckets,
+    sequence_packing,
     tf32,
 )
 from speedprof.mitigations.mitigation import Mitigation
@@ -17,4 +19,6 @@ REMEDIES: tuple[Mitigation, ...] = (
     channels_last.MITIGATION,
     compile_model.MITIGATION,
     fused_optimizer.MITIGATION,
+    length_buckets.MITIGATION,
+    sequence_packing.MITIGATION,
 )
