@@ -14,7 +14,6 @@ from typing import Any
 from speedprof.profiler.graph_facts import Graph
 
 LOOKS = 4  # graphs that are walked
-FEW = 8  # backward passes by which gradients that are zeroed have been zeroed
 Guard = Callable[[str, Callable[..., Any]], Callable[..., Any]]
 
 
@@ -63,9 +62,10 @@ class BackwardFacts:
         if self._looks:
             self._looks -= 1
             self._walk(roots)
-        if self._gradients:
-            self._gradients = [one for one in self._gradients if one.waits(self.kept)]
-        if not (self._looks or self._gradients or self._exchange):
+        for gradient in self._gradients:
+            gradient.settle(self.kept)
+        self._gradients = []
+        if not (self._looks or self._exchange):
             self.look = None
 
     def _count(self, wrapper: Any) -> None:
@@ -88,9 +88,10 @@ class BackwardFacts:
 
 
 class _Gradient:
-    """The gradient of one parameter after an update, followed until the next one.
+    """The gradient of one parameter after an update, until the next backward pass begins.
 
-    Its version tells, without looking at its values, which would wait for the device.
+    Its version tells what was done to it, without looking at its values, which would wait for the
+    device.
     """
 
     def __init__(self, optimizer: int, parameter: Any) -> None:
@@ -98,22 +99,17 @@ class _Gradient:
         self._parameter = weakref.ref(parameter)
         self._gradient = weakref.ref(parameter.grad)
         self._version = _version(parameter.grad)
-        self._left = FEW
 
-    def waits(self, kept: dict[int, bool]) -> bool:
-        """Note what became of it; tell whether that is not known yet."""
+    def settle(self, kept: dict[int, bool]) -> None:
+        """Note whether it was let go or changed in place; neither, where it was not zeroed."""
         parameter, before = self._parameter(), self._gradient()
         if parameter is None:
-            return False
+            return
         now = parameter.grad
         if now is None:
             kept[self._optimizer] = False
-            return False
-        if now is before and _version(now) != self._version:
+        elif now is before and _version(now) != self._version:
             kept[self._optimizer] = True
-            return False
-        self._left -= 1
-        return self._left > 0
 
 
 def _version(tensor: Any) -> int:

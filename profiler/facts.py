@@ -22,6 +22,7 @@ from speedprof.profiler.recorder import Recorder
 from speedprof.profiler.steps import Source
 
 MODEL_FRAMES = 12  # how far up the stack to look for the model
+WRAPPERS = ("DistributedDataParallel", "DataParallel", "FullyShardedDataParallel")
 SIZED_BATCHES = 8  # batches whose bytes are counted
 
 
@@ -224,9 +225,7 @@ class Seen:
                 "dtypes": sorted({entry[2].removeprefix("torch.") for entry in sizes}),
                 "compiled": kind == "OptimizedModule"
                 or getattr(model, "_compiled_call_impl", None) is not None,
-                "wrapped": kind
-                if kind in ("DistributedDataParallel", "DataParallel") or "FSDP" in kind
-                else None,
+                "wrapped": kind if kind in WRAPPERS or "FSDP" in kind else None,
                 **self._model_inside(model),
             },
         )

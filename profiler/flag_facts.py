@@ -17,6 +17,11 @@ FLAG_VARIABLES = (
     "PYTORCH_CUDA_ALLOC_CONF",
     "PYTORCH_ALLOC_CONF",
     "NCCL_DEBUG",
+    "NCCL_IB_DISABLE",
+    "NCCL_NET_GDR_LEVEL",
+    "NCCL_P2P_DISABLE",
+    "NCCL_SHM_DISABLE",
+    "NCCL_SOCKET_IFNAME",
     "TORCH_DISTRIBUTED_DEBUG",
     "TOKENIZERS_PARALLELISM",
 )
@@ -50,6 +55,9 @@ def in_training(torch: Any) -> dict[str, str]:
     found, profilers = flags(torch), _profilers()
     if profilers:
         found["profilers"] = ", ".join(profilers)
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        found["backend"] = distributed.get_backend()
     if torch.cuda.is_initialized():
         major, minor = torch.cuda.get_device_capability()
         found["cuda_capability"] = f"{major}.{minor}"

@@ -61,19 +61,20 @@ def identity(parts: list[Trained], started: float) -> dict[str, Any]:
             cuda=process.cuda,
             torchvision=process.torchvision,
             threads=process.threads,
-            flags=_flags(first.record, process),
+            flags=flags(first.record),
         ),
         "optimizers": _optimizers(first.record),
-        "models": _models(first.record),
+        "models": models(first.record),
     }
 
 
-def _flags(record: Record, process: facts.Process) -> dict[str, str]:
+def flags(record: Record) -> dict[str, str]:
     """Return the process's flags, the later word on each."""
-    flags = dict(process.flags)
+    process = record.last("process", facts.Process)
+    found = dict(process.flags) if process else {}
     for told in record.all("flags", facts.Flags):
-        flags.update(told.flags)
-    return flags
+        found.update(told.flags)
+    return found
 
 
 def _optimizers(record: Record) -> list[Optimizer]:
@@ -85,7 +86,7 @@ def _optimizers(record: Record) -> list[Optimizer]:
     ]
 
 
-def _models(record: Record) -> list[Model]:
+def models(record: Record) -> list[Model]:
     """Return the models, the one whose gradients are exchanged with how often they are not."""
     found = record.all("model", Model)[-MOST_BUILT:]
     told = record.last("exchange", facts.Exchanged)
