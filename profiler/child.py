@@ -45,7 +45,7 @@ class Child:
                 command,
                 env=environment,
                 close_fds=False,
-                preexec_fn=_birth(os.getpid(), self._before),  # noqa: PLW1509 - no thread yet
+                preexec_fn=birth(os.getpid(), self._before),  # noqa: PLW1509 - no thread yet
             )
         except (OSError, ValueError, subprocess.SubprocessError) as error:
             self._witness.dismiss()
@@ -111,7 +111,7 @@ class Child:
             os.kill(self.pid, number)
 
 
-def _birth(launcher: int, mask: set[int | signal.Signals]) -> Callable[[], None]:
+def birth(launcher: int, mask: set[int | signal.Signals]) -> Callable[[], None]:
     """Return what the child does before it becomes the command."""
     import ctypes
 

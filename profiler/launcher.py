@@ -40,6 +40,9 @@ class Order:
     stop_after: int | None = None  # measure so many after warm-up, then end the script
     warmup: int = 10
     windows: bool = True
+    remedies: tuple[dict[str, object], ...] = ()  # to be applied in the training process
+    applied_by: str = ""  # the module there that knows them
+    trial: dict[str, object] | None = None  # what `trials.begin` is to change in the process
     live: bool = True  # the live line, where the terminal allows
     preload: tuple[str, ...] = ()  # modules that the caller needs once the command has ended
 
@@ -75,7 +78,7 @@ def run(order: Order) -> Ended:
     notes: list[str] = []
     started_at = time.time()
     folder = _make_folder(order, started_at, notes)
-    child = Child(order.target.command, _environment(order, folder))
+    child = Child(order.target.command, environment(order, folder))
     begin = time.monotonic()
     watch = _Watch(order, folder, child.pid, started_at)
     status = child.wait(on_signal=watch.hear)
@@ -99,10 +102,10 @@ def _make_folder(order: Order, started_at: float, notes: list[str]) -> Path | No
         folder = run_folder.create(order.parent, order.name or order.target.name, now=started_at)
         run_folder.write_start(
             folder,
-            [_readable(part) for part in order.target.command],
+            [readable(part) for part in order.target.command],
             name=order.name or order.target.name,
             started_at=started_at,
-            options=_options(order),
+            options=options(order),
             version=__version__,
         )
     except OSError as error:
@@ -114,16 +117,20 @@ def _make_folder(order: Order, started_at: float, notes: list[str]) -> Path | No
     return folder
 
 
-def _options(order: Order) -> dict[str, object]:
-    return {
+def options(order: Order) -> dict[str, object]:
+    """Return what the injection, and later the record's reader, is told."""
+    told: dict[str, object] = {
         "steps": order.steps,
         "stop_after": order.stop_after,
         "warmup": order.warmup,
         "windows": order.windows,
+        "remedies": list(order.remedies),
+        "applied_by": order.applied_by,
     }
+    return told if order.trial is None else {**told, "trial": order.trial}
 
 
-def _environment(order: Order, folder: Path | None) -> dict[str, str]:
+def environment(order: Order, folder: Path | None) -> dict[str, str]:
     """Return our environment, with the injection where there is a folder to record to."""
     environment = dict(os.environ)
     if folder is None:
@@ -131,14 +138,14 @@ def _environment(order: Order, folder: Path | None) -> dict[str, str]:
     users = environment.get("PYTHONPATH")
     environment["PYTHONPATH"] = f"{INJECTED}{os.pathsep}{users}" if users else str(INJECTED)
     environment["SPEEDPROF_RUN"] = str(folder)
-    environment["SPEEDPROF_OPTIONS"] = json.dumps(_options(order))
+    environment["SPEEDPROF_OPTIONS"] = json.dumps(options(order))
     environment.setdefault(
         "KINETO_LOG_LEVEL", "99"
     )  # its banner would be ours on the user's stderr
     return environment
 
 
-def _readable(text: str) -> str:
+def readable(text: str) -> str:
     """Return text that any JSON reader takes; bytes that are no UTF-8 are spelled out."""
     return os.fsencode(text).decode("utf-8", "backslashreplace")
 
