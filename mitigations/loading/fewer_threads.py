@@ -1,12 +1,13 @@
 """Let no more threads run than there are cores.
 
-Does: limits the intra-op threads of the training process, or the number of workers, to the cores
-    there are.
-Helps: workers that wait for a core while compute threads of the same job hold it.
+Does: limits the intra-op threads of the training process to the cores that its workers leave, and
+    those of libraries in the workers (OpenMP, OpenCV) to one each.
+Helps: workers that wait for a core while threads of the same job hold it.
 Avoid: machines with idle cores; a queue that other programs cause.
 Safety: rounding. With fewer threads sums are added in another order.
 Place: system. It changes how work is spread, not what is trained.
-Source: PyTorch performance tuning guide (OMP_NUM_THREADS, affinity); no isolated published figure.
+Source: PyTorch performance tuning guide (OMP_NUM_THREADS, affinity, numactl); no isolated
+    published figure.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ CAUSE = "cpu-oversubscription"
 SLOWER = 0.9  # two threads on one free core compute hardly faster than one, but a little
 BY_HAND = """\
 # first line of the script, or OMP_NUM_THREADS={threads} in its environment
-torch.set_num_threads({threads})  # now {now}, beside {workers} on {cores}"""
+torch.set_num_threads({threads})  # now {now}, beside {workers} on {cores}
+# where workers use OpenCV (torch's own threads are one there): DataLoader(worker_init_fn=alone)
+def alone(worker):
+    cv2.setNumThreads(0)"""
 
 
 def assess(run: Run, finding: Finding) -> Fit | Misfit:
@@ -67,5 +71,9 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
 
 
 MITIGATION = remedy(
-    "fewer-threads", __doc__, treats=(("data_loading", "cpu_preparation"),), assess=assess
+    "fewer-threads",
+    __doc__,
+    treats=(("data_loading", "cpu_preparation"),),
+    assess=assess,
+    how="patch",
 )

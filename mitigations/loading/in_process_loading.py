@@ -59,5 +59,6 @@ MITIGATION = remedy(
     __doc__,
     treats=(("data_loading", "worker_handoff"),),
     assess=assess,
-    conflicts=("loader-workers", "persistent-workers"),
+    how="patch",
+    conflicts=("loader-workers", "persistent-workers", "deeper-prefetch", "out-of-order-batches"),
 )

@@ -1,14 +1,15 @@
-"""Read the data set from a nearer place, in larger pieces.
+"""Read the data set from a nearer place.
 
-Does: copies the data to a local disk or to memory (/dev/shm), or packs it into large sequential
-    shards.
-Helps: network file systems, disks that seek, millions of small files.
-Avoid: data that is read once only; a local disk that is slower than the network.
-Safety: exact. The same bytes from another place; shards that are shuffled coarsely change the
-    order.
+Does: copies the data to a local disk or to memory (/dev/shm), or reads it once so that the page
+    cache holds it.
+Helps: network file systems, disks that seek, data that fits into memory.
+Avoid: data that is read once only; a local disk that is slower than the network; data larger than
+    the page cache, of which each epoch drops what the next one wants first.
+Safety: exact. The same bytes from another place.
 Place: system. It changes where bytes lie, not what is trained.
-Source: WebDataset (PyTorch blog, 2020): "can speed up I/O tenfold"; FFCV's benchmarks: 8.5x
-    between raw images on network storage and compressed ones.
+Source: CoorDL (VLDB 2021): up to 2x on one server from caching that knows how training reads;
+    Plumber (MLSys 2022): more than 50 % end to end from automatic caching; FFCV's benchmark (JPEG
+    of 512 pixels): 16,631 images/s from AWS network storage, 31,278 from memory.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ LEAST = (
 BY_HAND = """\
 # once, before training: the data set has about {amount}
 cp -r DATA /dev/shm/DATA   # in memory; or a local disk
+find DATA -type f -print0 | xargs -0 -P 8 cat > /dev/null   # or only into the page cache
 # {where}
 dataset = {dataset}("/dev/shm/DATA", ...)"""
 
@@ -77,5 +79,9 @@ def _too_large(run: Run, amount: float) -> str:
 
 
 MITIGATION = remedy(
-    "nearer-storage", __doc__, treats=(("data_loading", "storage"),), assess=assess
+    "nearer-storage",
+    __doc__,
+    treats=(("data_loading", "storage"),),
+    assess=assess,
+    conflicts=("sharded-files",),
 )

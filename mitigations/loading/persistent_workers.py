@@ -46,5 +46,11 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
 
 
 MITIGATION = remedy(
-    "persistent-workers", __doc__, treats=(("data_loading", "startup"),), assess=assess
+    "persistent-workers",
+    __doc__,
+    treats=(("data_loading", "startup"),),
+    assess=assess,
+    how="patch",
+    conflicts=("in-process-loading",),
+    after=("loader-workers",),
 )
