@@ -1,14 +1,17 @@
 """Train with larger batches.
 
-Does: doubles the batch, so that each launch does twice the work and each exchange serves twice the
-    samples.
+Does: doubles the batch of each device, and with it the global one: each launch does twice the
+    work, each exchange serves twice the samples. (Larger per device and larger over all are one
+    remedy here.)
 Helps: steps whose time does not depend on the batch: launching, Python, communication.
 Avoid: full device memory; devices that are busy already; without adapting the learning rate.
-Safety: changes_training. Fewer, different updates: the learning rate has to follow, quality must
-    be checked.
+Safety: changes_training. Fewer, different updates: the learning rate has to follow (linear rule,
+    with warm-up; LARS or LAMB for very large batches), quality must be checked.
 Place: replace x optimization. Another batch size is another training.
-Source: PyTorch CUDA graphs post: host cost is per operator, so it vanishes at large batches; the
-    linear rule for the learning rate (Goyal et al., 2017); Nado et al. (2021) on tuning it.
+Source: PyTorch CUDA graphs post: host cost is per operator, so it vanishes at large batches;
+    linear rule (Goyal et al., 2017); LAMB (1904.00962): BERT in 76 minutes instead of 3 days, with
+    batches of 32k on a TPUv3 pod; Nado et al. (2102.06356): tuned Nesterov and Adam match LARS and
+    LAMB.
 """
 
 from __future__ import annotations
