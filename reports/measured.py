@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from speedprof.advisor.rules import warm_up
-from speedprof.reports import wording
+from speedprof.reports import sections_roofs, wording
 
 if TYPE_CHECKING:
     from speedprof.profiler.ceilings import Ceiling
@@ -36,6 +36,7 @@ def sentences(view: View) -> list[str]:
         ranks(run),
         copies(run),
         arithmetic(run),
+        sections_roofs.sentence(run),
     ]
     if run.kind == "trace" or run.gpu_use is not None:
         said.append(bottleneck_gone(view))

@@ -22,6 +22,7 @@ from speedprof.reports import (
     sections_input,
     sections_machine,
     sections_plan,
+    sections_roofs,
     sections_step,
     wording,
 )
@@ -52,6 +53,7 @@ SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
     sections_step.outside,
     sections_machine.ranks,
     sections_machine.machines,
+    sections_roofs.roofs,
 )
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from speedprof.profiler.roofs.placing import places
 from speedprof.profiler.run import PHASES
 from speedprof.reports.escape import encodable
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from speedprof.mitigations.mitigation import Gain
     from speedprof.mitigations.pipeline_model import PlanGain
     from speedprof.profiler.ceilings import Ceiling
+    from speedprof.profiler.roofs.roofs import Roofs
     from speedprof.profiler.run import Compute, Phase, Run
     from speedprof.reports.view import View
 
@@ -64,6 +66,8 @@ def _report(view: View) -> Json:
         "not_measured": [{"what": gap.what, "why": gap.why} for gap in run.not_measured],
         "changes": run.changes,
     }
+    if run.roofs is not None:
+        report["roofs"] = _roofs(run.roofs, run)
     plan = view.outlook.plan if view.outlook is not None else None
     if plan is not None:
         report["plan"] = {"remedies": plan.names, **_gained(plan.gain)}
@@ -132,6 +136,27 @@ def _rounded_within(value: object) -> object:
     if isinstance(value, dict):
         return {key: _rounded_within(item) for key, item in value.items()}
     return [_rounded_within(item) for item in value] if isinstance(value, list) else value
+
+
+def _roofs(roofs: Roofs, run: Run) -> Json:
+    """Return what the run reached of its machine's roofs, not all the roofs themselves."""
+    return {
+        "machine": roofs.machine,
+        "measured_at": max(roofs.measured_at.values(), default=None),
+        "torch": roofs.torch,
+        "places": [
+            {
+                "name": place.name,
+                "what": place.what,
+                "value": _rounded(place.value),
+                "roof": _rounded(place.roof),
+                "share": _rounded(place.share),
+                "unit": place.unit,
+                "roof_of": place.roof_of,
+            }
+            for place in places(run)
+        ],
+    }
 
 
 def _bottleneck(judgement: Judgement) -> Json | None:
