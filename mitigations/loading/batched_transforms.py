@@ -21,7 +21,7 @@ from speedprof.advisor.shares import number, percent, size
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.loading.cache_samples import sample_bytes
 from speedprof.mitigations.loading.images import transforming
-from speedprof.mitigations.loading.production import cheaper
+from speedprof.mitigations.loading.production import cheaper, worth_rewriting
 from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.run import Loader, Run
 
@@ -98,5 +98,5 @@ MITIGATION = remedy(
     "batched-transforms",
     __doc__,
     treats=(("data_loading", "cpu_preparation"),),
-    assess=assess,
+    assess=worth_rewriting(assess),
 )

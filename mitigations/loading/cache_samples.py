@@ -19,7 +19,7 @@ from speedprof.advisor.loading import production_ms
 from speedprof.advisor.shares import percent, size
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
-from speedprof.mitigations.loading.production import cheaper
+from speedprof.mitigations.loading.production import cheaper, worth_rewriting
 from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.run import Loader, Run
 
@@ -112,7 +112,7 @@ MITIGATION = remedy(
     "cache-samples",
     __doc__,
     treats=(("data_loading", "storage"), ("data_loading", "cpu_preparation")),
-    assess=assess,
+    assess=worth_rewriting(assess),
     conflicts=("raw-pixels",),
     after=("persistent-workers",),
 )

@@ -21,7 +21,7 @@ from speedprof.advisor.shares import number, percent, step_ms
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import shares
 from speedprof.mitigations.loading.images import decoder_speed, decoding, makes_images
-from speedprof.mitigations.loading.production import cheaper
+from speedprof.mitigations.loading.production import cheaper, worth_rewriting
 from speedprof.mitigations.loading.spare_device import no_time_to_spare
 from speedprof.mitigations.mitigation import Fit, Gain, Misfit
 from speedprof.profiler.run import Loader, Run
@@ -103,7 +103,7 @@ MITIGATION = remedy(
     "decode-on-gpu",
     __doc__,
     treats=(("data_loading", "cpu_preparation"),),
-    assess=assess,
+    assess=worth_rewriting(assess),
     conflicts=("faster-decoding", "ffcv-loader", "raw-pixels"),
     after=("loader-workers", "smaller-images"),
 )

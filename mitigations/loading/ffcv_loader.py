@@ -20,7 +20,7 @@ from speedprof.advisor.loading import preparation_cpu_ms
 from speedprof.advisor.shares import number, size
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.loading.images import bytes_per_sample, makes_images
-from speedprof.mitigations.loading.production import cheaper
+from speedprof.mitigations.loading.production import cheaper, worth_rewriting
 from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.run import Loader, Run
 
@@ -82,7 +82,7 @@ MITIGATION = remedy(
     "ffcv-loader",
     __doc__,
     treats=(("data_loading", "cpu_preparation"),),
-    assess=assess,
+    assess=worth_rewriting(assess),
     conflicts=("faster-decoding", "decode-on-gpu", "raw-pixels", "sharded-files"),
     after=("loader-workers",),
 )

@@ -23,7 +23,7 @@ from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import number, plenty
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
-from speedprof.mitigations.gains import Pipeline, best_workers, workers_gain
+from speedprof.mitigations.gains import Pipeline, best_workers, ceiling, workers_gain
 from speedprof.mitigations.mitigation import Fit, Gain, Misfit
 from speedprof.profiler.ceilings import ceilings
 from speedprof.profiler.loader_marks import BY_WORKERS, FLAG
@@ -53,7 +53,7 @@ def assess(run: Run, _finding: Finding) -> Fit | Misfit:
             reason="what a batch costs to make, or how many cores there are, was not measured"
         )
     workers = best_workers(pipeline, most_workers(run, loader, pipeline))
-    gain = workers_gain(pipeline, workers)
+    gain = _within(run, workers_gain(pipeline, workers))
     if workers <= loader.num_workers or gain.high < WORTH:
         return Misfit(reason=_saturated(pipeline))
     changes: dict[str, object] = {"num_workers": workers}
@@ -70,6 +70,15 @@ def assess(run: Run, _finding: Finding) -> Fit | Misfit:
         parameters=changes,
         by_hand=facts.loader_call(loader, **changes),
     )
+
+
+def _within(run: Run, gain: Gain) -> Gain:
+    """Keep the gain below that of a step without its wait: workers free nothing else."""
+    gone = ceilings(run).get("data_loading")
+    if gone is None or run.phases is None:
+        return gain
+    most = ceiling(run.phases["data_loading"].high)
+    return replace(gain, low=min(gain.low, gone.speedup_low), high=min(gain.high, most))
 
 
 def _of_a_trace(run: Run) -> Fit | Misfit:

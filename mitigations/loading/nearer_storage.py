@@ -20,6 +20,7 @@ from speedprof.advisor.shares import number, size
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import removing
+from speedprof.mitigations.loading.production import worth_rewriting
 from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.run import Loader, Run
 
@@ -82,6 +83,6 @@ MITIGATION = remedy(
     "nearer-storage",
     __doc__,
     treats=(("data_loading", "storage"),),
-    assess=assess,
+    assess=worth_rewriting(assess),
     conflicts=("sharded-files",),
 )

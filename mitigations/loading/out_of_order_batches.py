@@ -14,6 +14,8 @@ Source: PyTorch documentation of torch.utils.data, which warns of skew; Lotus (I
 
 from __future__ import annotations
 
+import re
+
 from speedprof.advisor.finding import Finding
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.loading.uneven import unevenness, without_lateness
@@ -46,10 +48,10 @@ def assess(run: Run, _finding: Finding) -> Fit | Misfit:
 
 
 def _hindrance(run: Run, loader: Loader) -> str | None:
-    if run.environment.torch is None:
+    version = re.match(r"(\d+)\.(\d+)", run.environment.torch or "")
+    if version is None:
         return "the version of torch was not recorded"
-    major, minor = run.environment.torch.split(".")[:2]
-    if (int(major), int(minor)) < SINCE:
+    if (int(version[1]), int(version[2])) < SINCE:
         return f"torch {run.environment.torch} delivers batches in order only; 2.6 is needed"
     if loader.num_workers == 1:
         return "one worker finishes its batches in order"

@@ -22,7 +22,7 @@ from speedprof.mitigations.loading.images import (
     bytes_per_sample,
     makes_images,
 )
-from speedprof.mitigations.loading.production import cheaper
+from speedprof.mitigations.loading.production import cheaper, worth_rewriting
 from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.run import Loader, Run
 
@@ -85,7 +85,7 @@ MITIGATION = remedy(
     "raw-pixels",
     __doc__,
     treats=(("data_loading", "cpu_preparation"),),
-    assess=assess,
+    assess=worth_rewriting(assess),
     conflicts=("cache-samples", "decode-on-gpu", "ffcv-loader"),
     after=("smaller-images",),
 )

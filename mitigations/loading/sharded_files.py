@@ -18,7 +18,7 @@ from speedprof.advisor.loading import waiting_ms
 from speedprof.advisor.shares import number, size
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.loading.images import bytes_per_sample
-from speedprof.mitigations.loading.production import cheaper
+from speedprof.mitigations.loading.production import cheaper, worth_rewriting
 from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.run import Loader, Run
 
@@ -75,6 +75,6 @@ MITIGATION = remedy(
     "sharded-files",
     __doc__,
     treats=(("data_loading", "storage"),),
-    assess=assess,
+    assess=worth_rewriting(assess),
     conflicts=("nearer-storage", "ffcv-loader"),
 )

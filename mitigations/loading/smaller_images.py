@@ -23,7 +23,7 @@ from speedprof.mitigations.loading.images import (
     makes_images,
     training_pixels,
 )
-from speedprof.mitigations.loading.production import cheaper
+from speedprof.mitigations.loading.production import cheaper, worth_rewriting
 from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.run import Loader, Run
 
@@ -92,5 +92,5 @@ MITIGATION = remedy(
     "smaller-images",
     __doc__,
     treats=(("data_loading", "cpu_preparation"), ("data_loading", "storage")),
-    assess=assess,
+    assess=worth_rewriting(assess),
 )

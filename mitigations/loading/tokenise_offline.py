@@ -18,7 +18,7 @@ from speedprof.advisor.finding import Finding
 from speedprof.advisor.loading import preparation_cpu_ms
 from speedprof.advisor.shares import number, percent
 from speedprof.mitigations.card import remedy
-from speedprof.mitigations.loading.production import cheaper
+from speedprof.mitigations.loading.production import cheaper, worth_rewriting
 from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.run import Batch, Loader, Run
 
@@ -102,5 +102,5 @@ MITIGATION = remedy(
     "tokenise-offline",
     __doc__,
     treats=(("data_loading", "cpu_preparation"),),
-    assess=assess,
+    assess=worth_rewriting(assess),
 )
