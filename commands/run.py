@@ -88,6 +88,12 @@ class _UpToTheScript(click.Command):
     metavar="PATH",
     help="Interpreter for the script; by default the active environment's.",
 )
+@click.option(
+    "--apply",
+    "plan",
+    metavar="PLAN",
+    help="Apply remedies: a plan's TOML file, or names as in loader-workers=4,tf32.",
+)
 @click.option("--quiet", is_flag=True, help="Say one line at the end, and nothing before.")
 @click.option(
     "--json",
@@ -107,6 +113,7 @@ def command(
     warmup: int,
     no_windows: bool,
     python: str | None,
+    plan: str | None,
     quiet: bool,
     as_json: bool,
     open_page: bool,
@@ -118,6 +125,7 @@ def command(
     speedprof run -m package.train --epochs 3
     speedprof run -- torchrun --nproc-per-node 2 train.py
     """
+    remedies, applied_by = _remedies(plan)
     order = launcher.Order(
         target=_target(ctx, python),
         parent=Path(out),
@@ -126,12 +134,24 @@ def command(
         stop_after=stop_after,
         warmup=warmup,
         windows=not no_windows,
+        remedies=remedies,
+        applied_by=applied_by,
         live=not quiet,
         preload=closing.NEEDED,
     )
     ended = launcher.run(order)
     closing.close(ended, closing.Manner(quiet=quiet, as_json=as_json, open_page=open_page))
     ended.leave()
+
+
+def _remedies(plan: str | None) -> tuple[tuple[dict[str, object], ...], str]:
+    """Return what a plan wants applied, and the module that does it in the training process."""
+    if plan is None:
+        return (), ""
+    from speedprof.mitigations import plan_files
+    from speedprof.mitigations.applied import MODULE
+
+    return tuple(plan_files.understand(plan).entries()), MODULE
 
 
 def _target(ctx: click.Context, python: str | None) -> interpreter.Target:

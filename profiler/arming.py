@@ -35,6 +35,8 @@ def _arm(folder: str, waiting: Waiting) -> None:
         stop_after=given.get("stop_after"),
         warmup=given.get("warmup", 10),
         windows=given.get("windows", True),
+        remedies=tuple(given.get("remedies", ())),
+        applied_by=given.get("applied_by", ""),
     )
     session = Session(folder, options)
     trial = given.get("trial")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from speedprof.profiler import inside_phases, reading, reduction, run_folder, run_parts
+from speedprof.profiler.applied_facts import in_force
 from speedprof.profiler.batch_sources import input_kind
 from speedprof.profiler.communication import communication
 from speedprof.profiler.errors import SpeedprofError
@@ -97,6 +98,7 @@ def _run(
         ),
         sync_calls=run_parts.sync_calls(parts[0], folders),
         changes=run_parts.texts(parts[0], "change"),
+        applied=in_force(parts[0]),
         notes=list(dict.fromkeys(notes + told))[:MOST_NOTES],
     )
     return run_parts.with_late_step(whole, parts)

@@ -134,3 +134,10 @@ class Detached(msgspec.Struct, frozen=True, kw_only=True):
 class End(msgspec.Struct, frozen=True, kw_only=True):
     steps: int
     step_definition: str | None = None
+
+
+class AppliedFact(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    parameters: dict[str, bool | int | float | str] = {}
+    effects: int = 0
+    notes: list[str] = []

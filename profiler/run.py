@@ -42,6 +42,7 @@ __all__ = [
     "GpuSample",
     "GpuUse",
     "Host",
+    "InForce",
     "Lane",
     "Line",
     "Loader",
@@ -232,6 +233,7 @@ class GpuSample(Fact, frozen=True, kw_only=True):
     pcie_received_bytes_per_s: float | None = None
     pcie_sent_bytes_per_s: float | None = None
     sm_mhz: int | None = None
+    max_sm_mhz: int | None = None  # what the card can do
     power_w: float | None = None
     throttled: str | None = None
 
@@ -292,6 +294,15 @@ class Batch(Fact, frozen=True, kw_only=True):
     distinct: int  # different shapes among the batches looked at
     looked_at: int
     padding: float | None = None  # of integer batches: the share of trailing equal ids, 0..1
+
+
+class InForce(Fact, frozen=True, kw_only=True):
+    """A remedy that was applied to this run."""
+
+    name: str
+    parameters: dict[str, bool | int | float | str]
+    effects: int  # how often it changed something; 0: it had no effect
+    notes: list[str]  # what it left as it was, and why
 
 
 class Model(Fact, frozen=True, kw_only=True):
@@ -359,6 +370,7 @@ class Run(Fact, frozen=True, kw_only=True):
     environment: Environment = msgspec.field(default_factory=Environment)
     optimizers: list[Optimizer] = msgspec.field(default_factory=list)
     models: list[Model] = msgspec.field(default_factory=list)
+    applied: list[InForce] = msgspec.field(default_factory=list)  # by a plan
     batch: Batch | None = None  # of the training loader
     backwards_per_step: float | None = None
     garbage_ms: float | None = None  # garbage collector pauses per step

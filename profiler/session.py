@@ -6,6 +6,7 @@ From the import of torch to its end, or until it is let go.
 from __future__ import annotations
 
 import atexit
+import importlib
 import multiprocessing
 import os
 import sys
@@ -49,6 +50,8 @@ class Options:
     stop_after: int | None = None  # measure so many after warm-up, then end the script
     warmup: int = 10
     windows: bool = True
+    remedies: tuple[dict[str, Any], ...] = ()  # to be applied, as a plan names them
+    applied_by: str = ""  # the module that knows them
 
 
 def current() -> Session | None:
@@ -68,6 +71,7 @@ class Session:
         self.thread: int | None = threading.main_thread().ident
         self._changes: list[str] = []
         self.at_end: list[Callable[[], object]] = []
+        self.remedies: Any = None  # mitigations.applied's process, where a plan is in force
         self._replay = self.fence.guard("steps", self._replay_all)
         self.journal = Journal(self.catch_up)
         self.step_begins = self.fence.guard("step", self._explicit_begins)
@@ -97,6 +101,8 @@ class Session:
         """Install the probes and see to the end of the process."""
         global _current  # noqa: PLW0603
         _current = self
+        if self.options.remedies:
+            self.fence.guard("remedies", self._apply)(waiting)
         probes.install(self, waiting)
         self._changes = self.patches.texts()
         atexit.register(self.fence.guard("end", self.end))
@@ -104,6 +110,16 @@ class Session:
             before=self.fence.guard("fork", lambda: self.windows.before_fork()),
             after_in_child=self.fence.guard("fork", self._forked),
         )
+
+    def _apply(self, waiting: dict[str, Callable[[ModuleType], None]]) -> None:
+        """Put the plan's remedies in force, below the probes: these see what comes of them.
+
+        They stay when the probes go, and are taken back when the process ends.
+        """
+        module = importlib.import_module(self.options.applied_by)
+        self.remedies = module.Process(self.fence, waiting)
+        self.remedies.apply(self.options.remedies)
+        atexit.register(self.fence.guard("remedies", self.remedies.undo))
 
     # -- moments
 
@@ -236,6 +252,8 @@ class Session:
         for remark in remarks:
             self.recorder.fact("note", {"text": remark})
         self._tell()
+        for fact in self.remedies.finish() if self.remedies is not None else ():
+            self.recorder.fact("applied", fact)
         self.recorder.fact("memory", facts.memory())
         self.recorder.fact(
             "end",
