@@ -16,6 +16,7 @@ __all__ = ["main"]
 COMMANDS = {  # name -> what it does, so that `speedprof --help` loads none of them
     "run": "Measure a training script, or any command that starts one.",
     "analyze": "Say what recorded torch.profiler traces mean.",
+    "roofs": "Measure what this machine can do at best.",
     "report": "Show a run again, and rewrite its report.",
     "list": "List the runs in a folder.",
     "compare": "Say whether one run's steps are slower than another's.",

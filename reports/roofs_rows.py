@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from speedprof.reports import wording
 
 if TYPE_CHECKING:
@@ -152,8 +154,8 @@ def _processor(one: Processor | None, name: str) -> list[Group]:
         return []
     started = "Launching kernels" if name == "GPU" else "Starting operators"
     return [
-        Group(title=f"Matrix products, {name}", unit="TFLOP/s", rows=_typed(one.matmul_tflops)),
-        Group(title=f"Convolutions, {name}", unit="TFLOP/s", rows=_typed(one.convolution_tflops)),
+        _arithmetic(f"Matrix products, {name}", one.matmul_tflops),
+        _arithmetic(f"Convolutions, {name}", one.convolution_tflops),
         Group(
             title="The GPU's memory",
             unit="GB/s",
@@ -167,8 +169,22 @@ def _processor(one: Processor | None, name: str) -> list[Group]:
     ]
 
 
-def _typed(levels: dict[str, Level]) -> tuple[tuple[str, Level], ...]:
-    return _rows(*((name, levels.get(name)) for name in PRECISIONS))
+def _arithmetic(title: str, levels: dict[str, Level]) -> Group:
+    """Return rates by type, in GFLOP/s where none of them comes to a TFLOP/s."""
+    rows = _rows(*((name, levels.get(name)) for name in PRECISIONS))
+    if any(level.best >= 1 for _, level in rows):
+        return Group(title=title, unit="TFLOP/s", rows=rows)
+    scaled = tuple((name, _times(level, 1e3)) for name, level in rows)
+    return Group(title=title, unit="GFLOP/s", rows=scaled)
+
+
+def _times(level: Level, factor: float) -> Level:
+    return msgspec.structs.replace(
+        level,
+        best=factor * level.best,
+        median=factor * level.median,
+        worst=factor * level.worst,
+    )
 
 
 def _all_reduce(one: AllReduce) -> Group:

@@ -10,14 +10,14 @@ from speedprof.reports.escape import visible
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    from speedprof.profiler.roofs.roofs import Level, Roofs
+    from speedprof.profiler.roofs.roofs import Roofs
     from speedprof.reports.roofs_rows import Group
 
 NARROWEST, WIDEST = 60, 100  # columns
-BAR = 24
+LABEL, NUMBER = 17, 11
+_RIGHT = 3 * NUMBER  # columns of the three numbers
 COLOR = "#7ea6dd"  # of the page's dark palette
 
 
@@ -28,7 +28,13 @@ def render(roofs: Roofs, *, width: int = 80, color: bool = False) -> str:
     best = "a roof is the best that was seen"
     console.print(_text(f"{roofs_rows.measured_line(roofs)}; {best}", "dim"))
     console.print()
-    console.print(_table(roofs))
+    console.print(
+        _text(
+            f"{'roof':>{console.width - 2 * NUMBER}}{'median':>{NUMBER}}{'worst':>{NUMBER}}", "dim"
+        )
+    )
+    for group in roofs_rows.groups(roofs):
+        _group(console, group)
     gaps = [f"{what} ({why})" for what, why in roofs_rows.missing(roofs)]
     if gaps:
         console.print()
@@ -62,28 +68,22 @@ def _text(content: str, style: str = "") -> Text:
     return Text(visible(content), style=style)
 
 
-def _table(roofs: Roofs) -> Table:
-    from rich.table import Table
+def _group(console: Console, group: Group) -> None:
+    """Print a title and a line for each rate, the bars as parts of the group's best."""
+    highest = max(level.best for _, level in group.rows)
+    title = _text(_fitted(group.title, console.width - _RIGHT), "bold")
+    unit = f"{group.unit:>{_RIGHT}}"
+    console.print(title.append(" " * (console.width - _RIGHT - len(title))).append(unit, "dim"))
+    room = console.width - LABEL - _RIGHT
+    for name, level in group.rows:
+        bar = "█" * max(1, round((room - 2) * level.best / highest))
+        line = _text(f"  {_fitted(name, LABEL - 3)}".ljust(LABEL))
+        line.append(bar.ljust(room), COLOR)
+        line.append(f"{wording.number(level.best):>{NUMBER}}", "bold")
+        line.append(f"{wording.number(level.median):>{NUMBER}}")
+        line.append(f"{wording.number(level.worst):>{NUMBER}}", "dim")
+        console.print(line, no_wrap=True, overflow="crop")
 
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", show_edge=False)
-    table.add_column("", ratio=1, overflow="fold")
-    table.add_column("", width=BAR)
-    for name in ("roof", "median", "worst"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("", style="dim", no_wrap=True)
-    for group in roofs_rows.groups(roofs):
-        table.add_row(_text(group.title, "bold"))
-        for name, level in group.rows:
-            table.add_row(*_row(group, name, level))
-    return table
 
-
-def _row(group: Group, name: str, level: Level) -> tuple[Text, ...]:
-    highest = max(one.best for _, one in group.rows)
-    numbers = (level.best, level.median, level.worst)
-    return (
-        _text(f"  {name}"),
-        _text("█" * max(1, round(BAR * level.best / highest)), COLOR),
-        *(_text(wording.number(value)) for value in numbers),
-        _text(group.unit),
-    )
+def _fitted(text: str, room: int) -> str:
+    return text if len(text) <= room else text[: room - 1] + "…"

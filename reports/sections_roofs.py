@@ -15,7 +15,16 @@ if TYPE_CHECKING:
 TITLE = "The machine against its roofs"
 UNKNOWN = "what this machine can do at best is not known; `speedprof roofs` measures it"
 NOTHING = "nothing of this run was measured that has a roof here"
-LINE = 4  # places in one sentence
+LINE = 3  # places in one sentence, which is to stay on one line
+_SHORT = {
+    "storage": "storage",
+    "decoding": "decoding",
+    "copies": "copies",
+    "matmul": "matrix products",
+    "convolution": "convolutions",
+    "operators": "operators",
+    "all-reduce": "all-reduce",
+}
 
 
 def roofs(run: Run) -> Section | None:
@@ -39,10 +48,10 @@ def roofs(run: Run) -> Section | None:
 
 def sentence(run: Run) -> str | None:
     """Say the run's places in one line, None where there are none."""
-    found = sorted(places(run), key=lambda place: -place.share)
+    found = sorted((p for p in places(run) if p.share > 0), key=lambda place: -place.share)
     if not found:
         return None
-    named = [f"{place.what} at {wording.percent(place.share)}" for place in found[:LINE]]
+    named = [f"{_SHORT[place.name]} {wording.percent(place.share)}" for place in found[:LINE]]
     return f"of this machine's roofs: {', '.join(named)}"
 
 
