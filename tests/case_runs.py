@@ -41,7 +41,7 @@ def copying(**facts: object) -> Run:
 
 def computing(bound: str | None = "arithmetic", **facts: object) -> Run:
     inside = {"kinds": KINDS, "operators_per_step": 900.0}
-    return gpu({"host": 0.05}, compute=runs.compute(bound, **inside), **facts)
+    return gpu({"host": 0.05}, **({"compute": runs.compute(bound, **inside)} | facts))
 
 
 def flagged(flags: dict[str, str], **facts: object) -> Run:

@@ -4,11 +4,12 @@ Does: runs forward and loss under `torch.autocast(dtype=torch.bfloat16)`; weight
     float32.
 Helps: matrix products, convolutions and attention, on devices with bf16 units; half the bytes
     elsewhere.
-Avoid: devices without bf16 units; steps that wait for data; models in half precision already.
+Avoid: devices without bf16 units, where fp16 with a `GradScaler` may help; steps that wait for
+    data; models in half precision already.
 Safety: rounding. The same maths with 8 bits of mantissa in products; compare the loss curves.
 Place: system (nearest action: restrict x function). The program's meaning stays.
-Source: PyTorch AMP post (2020): 1.5x to 5.5x on V100 with fp16; NERSC's tutorial on A100: 13.3 to
-    42.6 samples/s with bf16; PyTorch tuning guide: up to 3x.
+Source: PyTorch AMP post (2020): 1.5x to 5.5x over float32 on V100 with fp16; NERSC's SC23
+    tutorial on A100: 13.3 samples/s with TF32, 42.6 with bf16; PyTorch tuning guide: up to 3x.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import percent
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
-from speedprof.mitigations.gains import amdahl
+from speedprof.mitigations.compute import products
+from speedprof.mitigations.gains import ceiling
+from speedprof.mitigations.kernel_gains import bounded, precision
 from speedprof.mitigations.mitigation import Fit, Gain, Misfit
 from speedprof.profiler.run import Run
 
-PRODUCTS = ("matmul", "convolution", "attention")
-STREAMS = ("elementwise", "normalisation", "reduction")
 WORTH = 0.2  # of the step in products: below it casting eats the gain
-PRODUCTS_FASTER = (1.3, 3.2)  # tuning guide and NERSC; V100's 5.5x is of one model
 STREAMS_FASTER = (
     1.0,
     1.5,
 )  # half the bytes, but autocast keeps several of these operators in float32
+FIRST = 8  # compute capability of Ampere, the first with bf16 units
 OLD_GPUS = ("V100", "P100", "K80", "T4", "GTX", "RTX 20", "TITAN", "P40", "P4", "M60", "Quadro")
 BY_HAND = """\
 with torch.autocast("{device}", dtype=torch.bfloat16):  # around forward and loss, not backward
@@ -36,41 +37,33 @@ with torch.autocast("{device}", dtype=torch.bfloat16):  # around forward and los
 loss.backward()"""
 
 
-def assess(run: Run, _finding: Finding) -> Fit | Misfit:
-    device = "cuda" if facts.is_gpu(run) else run.device
+def assess(run: Run, finding: Finding) -> Fit | Misfit:
     reason = _unfit(run)
     if reason is not None:
         return Misfit(reason=reason)
-    products, streams = facts.kinds_share(run, *PRODUCTS), facts.kinds_share(run, *STREAMS)
-    if products is None or streams is None:
+    shares = products.kind_shares(run, *products.PRODUCTS, *products.STREAMS)
+    if shares is None:
         return Misfit(reason="the kinds of operators were not measured")
-    if products < WORTH:
+    multiplied = sum(shares[kind] for kind in products.PRODUCTS)
+    if multiplied < WORTH:
         return Misfit(
-            reason=f"only {percent(products)} of the step are products that bf16 makes faster"
+            reason=f"only {percent(multiplied)} of the step are products that bf16 makes faster"
         )
+    types = ", ".join(sorted(facts.dtypes(run))) or "float32"
+    unseen = "" if products.autocast(run) else "; whether autocast is on was not recorded"
     return Fit(
-        reason=(
-            f"{percent(products)} of the step are matrix products and convolutions, "
-            f"{percent(streams)} move data, all in "
-            f"{', '.join(sorted(facts.dtypes(run))) or 'float32'}"
-        ),
-        gain=_gain(products, streams),
-        by_hand=BY_HAND.format(device=device),
+        reason=f"of the step, {products.shown(shares)}, all in {types}{unseen}",
+        gain=_gain(run, shares, finding),
+        by_hand=BY_HAND.format(device="cuda" if facts.is_gpu(run) else run.device),
     )
 
 
-def _gain(products: float, streams: float) -> Gain:
+def _gain(run: Run, shares: dict[str, float], finding: Finding) -> Gain:
     """Speed up products and streams together: one remedy acts on both."""
-    low, high = (
-        1.0 / (1.0 / amdahl(products, fast) + 1.0 / amdahl(streams, lean) - 1.0)
-        for fast, lean in zip(PRODUCTS_FASTER, STREAMS_FASTER, strict=True)
-    )
-    model = (
-        f"Amdahl: {percent(products)} of the step in products, {PRODUCTS_FASTER[0]} to "
-        f"{PRODUCTS_FASTER[1]} "
-        f"times as fast, {percent(streams)} of moving data up to {STREAMS_FASTER[1]} times"
-    )
-    return Gain(low=low, high=high, model=model)
+    faster = dict.fromkeys(products.STREAMS, STREAMS_FASTER)
+    faster |= {kind: products.faster(run, kind, "bf16") for kind in products.PRODUCTS}
+    gain = precision(shares, faster)
+    return bounded(gain.low, gain.high, gain.model, most=ceiling(finding.high))
 
 
 def _unfit(run: Run) -> str | None:
@@ -78,9 +71,12 @@ def _unfit(run: Run) -> str | None:
         return "the trace does not tell in which types the model computes"
     if facts.dtypes(run) & {"bfloat16", "float16"}:
         return f"the model is in {', '.join(sorted(facts.dtypes(run)))} already"
-    if facts.is_gpu(run):
-        old = [gpu for gpu in facts.gpus(run) if any(name in gpu for name in OLD_GPUS)]
-        return f"{old[0]} has no bf16 units; fp16 with a GradScaler may help" if old else None
+    if products.autocast(run) not in (None, "off"):
+        return f"autocast computes in {products.autocast(run)} already"
+    return _too_old(run) if facts.is_gpu(run) else _unfit_without_gpu(run)
+
+
+def _unfit_without_gpu(run: Run) -> str | None:
     if run.device != "cpu":
         return f"what bf16 does on {run.device} is not known here"
     bf16 = facts.cpu_has_bf16(run)
@@ -89,9 +85,18 @@ def _unfit(run: Run) -> str | None:
     return None if bf16 else "this CPU has no bf16 units (AMX or AVX512-BF16): it would be slower"
 
 
+def _too_old(run: Run) -> str | None:
+    told = run.environment.flags.get("cuda_capability", "")
+    old = [gpu for gpu in facts.gpus(run) if any(name in gpu for name in OLD_GPUS)]
+    if run.device == "cuda" and told.partition(".")[0].isdigit():
+        old = (old or [f"a GPU of compute capability {told}"]) if float(told) < FIRST else []
+    return f"{old[0]} has no bf16 units; fp16 with a GradScaler may help" if old else None
+
+
 MITIGATION = remedy(
     "bf16-autocast",
     __doc__,
     treats=(("compute", "arithmetic"), ("compute", "memory_bandwidth")),
     assess=assess,
+    how="patch",
 )

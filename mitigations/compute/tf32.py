@@ -5,8 +5,8 @@ Helps: float32 matrix products on NVIDIA GPUs since Ampere.
 Avoid: numerics that need all 23 bits of mantissa in products; models in half precision already.
 Safety: rounding. Products round their inputs to 10 bits of mantissa, sums stay float32.
 Place: system (nearest action: restrict x function). The program's meaning stays.
-Source: Hugging Face performance guide: up to 3x throughput; NERSC's tutorial on A100: 10.1
-    samples/s without TF32, 13.3 with.
+Source: Hugging Face performance guide: up to 3x throughput; NERSC's SC23 tutorial on A100:
+    10.1 samples/s without TF32, 13.3 with.
 """
 
 from __future__ import annotations
@@ -15,46 +15,66 @@ from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import percent
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
-from speedprof.mitigations.gains import speeding_up
+from speedprof.mitigations.compute import products
+from speedprof.mitigations.gains import ceiling
+from speedprof.mitigations.kernel_gains import bounded, precision
 from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.run import Run
 
-PRECISION = "float32_matmul_precision"
-WORTH = 0.1  # of the step in matrix products
+WORTH = 0.1  # of the step in products
+KINDS = ("matmul", "attention", "convolution")
+FIRST = 8  # compute capability of Ampere
 AMPERE = (
     "A100", "A10", "A30", "A40", "A6000", "H100", "H200", "H800", "L4", "L40", "B100", "B200",
     "GH200", "GB200", "RTX 30", "RTX 40", "RTX 50", "RTX A",
 )  # fmt: skip
+MATRICES = 'torch.set_float32_matmul_precision("high")  # once, before training'
+IMAGES = "torch.backends.cudnn.allow_tf32 = True  # torch's default, which the script turned off"
 
 
-def assess(run: Run, _finding: Finding) -> Fit | Misfit:
+def assess(run: Run, finding: Finding) -> Fit | Misfit:
     hindrance = _unsuited(run)
     if hindrance is not None:
         return Misfit(reason=hindrance)
-    products = facts.kinds_share(run, "matmul", "attention")
-    if products is None:
+    shares = products.kind_shares(run, *KINDS)
+    if shares is None:
         return Misfit(reason="the kinds of operators were not measured")
-    if products < WORTH:
-        return Misfit(reason=f"only {percent(products)} of the step are matrix products")
+    whole = {kind: share for kind, share in shares.items() if products.now(run, kind) == "fp32"}
+    if sum(whole.values()) < WORTH:
+        few = percent(sum(whole.values()))
+        return Misfit(reason=f"only {few} of the step are products at full precision")
+    gain = precision(whole, {kind: products.faster(run, kind, "tf32") for kind in whole})
+    changed = [MATRICES] if products.now(run, "matmul") == "fp32" else []
     return Fit(
-        reason=f"{percent(products)} of the step are float32 matrix products at full precision",
-        gain=speeding_up(products, 1.3, 3.0, what="matrix products"),
-        by_hand='torch.set_float32_matmul_precision("high")  # once, before training',
+        reason=f"float32 products at full precision: {products.shown(whole)}, of the step",
+        gain=bounded(gain.low, gain.high, gain.model, most=ceiling(finding.high)),
+        by_hand="\n".join(changed + ([IMAGES] if whole.get("convolution") else [])),
     )
 
 
 def _unsuited(run: Run) -> str | None:
-    precision = run.environment.flags.get(PRECISION)
+    flag = run.environment.flags.get(products.PRECISION)
     if run.device != "cuda":
         return "TF32 is a type of NVIDIA GPUs"
-    if not any(name in gpu for gpu in facts.gpus(run) for name in AMPERE):
+    if not _able(run):
         return "the GPU is not known to have TF32 units"
-    if precision is None:
+    if flag is None:
         return "the precision of float32 products was not recorded"
-    if precision != "highest":
-        return f"float32 products run at precision {precision!r} already"
+    if products.now(run, "matmul") == "tf32" and products.now(run, "convolution") != "fp32":
+        return f"float32 products run at precision {flag!r} already"
+    if products.autocast(run) not in (None, "off"):
+        return f"products run in {products.autocast(run)} already, by autocast"
     others = sorted(facts.dtypes(run) - {"float32"})
     return f"the model is in {', '.join(others)}" if others else None
 
 
-MITIGATION = remedy("tf32", __doc__, treats=(("compute", "arithmetic"),), assess=assess)
+def _able(run: Run) -> bool:
+    told = run.environment.flags.get("cuda_capability", "").partition(".")[0]
+    if told.isdigit():
+        return int(told) >= FIRST
+    return any(name in gpu for gpu in facts.gpus(run) for name in AMPERE)
+
+
+MITIGATION = remedy(
+    "tf32", __doc__, treats=(("compute", "arithmetic"),), assess=assess, how="patch"
+)

@@ -1,0 +1,95 @@
+"""In which type a run multiplies, and how much faster its device would in another."""
+
+from __future__ import annotations
+
+from speedprof.advisor.shares import percent
+from speedprof.mitigations import facts
+from speedprof.mitigations.kernel_gains import PUBLISHED, REACHED, chain_length, product_speedup
+from speedprof.profiler.device_peaks import device_peaks
+from speedprof.profiler.run import Run
+
+PRECISION = "float32_matmul_precision"
+CONVOLUTIONS = "cudnn.allow_tf32"  # torch's default is True
+PRODUCTS = ("matmul", "convolution", "attention")
+STREAMS = ("elementwise", "normalisation", "reduction")
+TENSOR_CORES = ("bfloat16", "float16", "bf16", "fp16", "tf32", "fp8")
+
+
+def autocast(run: Run) -> str | None:
+    """Return the type of autocast, "off", or None where it was not recorded."""
+    return run.environment.flags.get("autocast")
+
+
+def now(run: Run, kind: str) -> str | None:
+    """Return how float32 products of this kind are computed: "fp32", "tf32", None: not known."""
+    if run.device == "cpu":
+        return "fp32"
+    flag = run.environment.flags.get(CONVOLUTIONS if kind == "convolution" else PRECISION)
+    if flag is None:
+        return None
+    return "fp32" if flag in ("highest", "False") else "tf32"
+
+
+def faster(run: Run, kind: str, then: str) -> tuple[float, float]:
+    """Return the slowest and fastest speed-up of products of this kind in type `then`.
+
+    By the ratio of the machine's measured roofs, or else of the device's published ones.
+    Where no roofs were measured, convolutions and attention get the published range at least:
+    cuDNN's kernels in TF32 stay further below their roof than cuBLAS's, and only half precision
+    has the fastest attention.
+    """
+    today = now(run, kind)
+    measured, published = _measured(run, kind), _published(run)
+    for roofs, reached in ((measured, 1.0), (published, REACHED)):
+        if today is not None and roofs.get(today) and roofs.get(then):
+            slowest, fastest = product_speedup(roofs[then] / roofs[today], reached=reached)
+            least = PUBLISHED[1] if kind != "matmul" and not measured else 1.0
+            return slowest, max(fastest, least)
+    return PUBLISHED
+
+
+def _measured(run: Run, kind: str) -> dict[str, float]:
+    processor = run.roofs.of_device(run.device) if run.roofs else None
+    if processor is None:
+        return {}
+    convolves = kind == "convolution" and processor.convolution_tflops
+    levels = processor.convolution_tflops if convolves else processor.matmul_tflops
+    return {name: level.best for name, level in levels.items()}
+
+
+def _published(run: Run) -> dict[str, float]:
+    peaks = device_peaks(next(iter(facts.gpus(run)), None))
+    return peaks.tflops if peaks else {}
+
+
+def on_tensor_cores(run: Run) -> bool | None:
+    """Tell whether matrix products run in a type of the tensor cores; None where not known."""
+    if facts.dtypes(run) & set(TENSOR_CORES) or autocast(run) in TENSOR_CORES:
+        return True
+    counted = run.compute.arithmetic if run.compute else None
+    if counted is not None and counted.precisions:
+        return max(counted.precisions, key=lambda one: counted.precisions[one]) in TENSOR_CORES
+    today = now(run, "matmul")
+    if today is None or autocast(run) is None:
+        return None
+    return today == "tf32"
+
+
+def kind_shares(run: Run, *kinds: str) -> dict[str, float] | None:
+    """Return each kind's share of the step (0..1), None where kinds were not measured."""
+    found = {kind: facts.kinds_share(run, kind) for kind in kinds}
+    known = {kind: share for kind, share in found.items() if share is not None}
+    return known or None
+
+
+def chain(run: Run) -> float:
+    """Return how many streaming operators lie between two products, by the costliest ones."""
+    operators = run.compute.operators if run.compute else []
+    streams = sum(one.calls for one in operators if one.kind in STREAMS)
+    return chain_length(streams, sum(one.calls for one in operators if one.kind in PRODUCTS))
+
+
+def shown(shares: dict[str, float]) -> str:
+    """Say the shares, largest first: "40 % matmul, 12 % elementwise"."""
+    ranked = sorted(shares.items(), key=lambda item: -item[1])
+    return ", ".join(f"{percent(share)} {kind}" for kind, share in ranked if share > 0)
