@@ -73,7 +73,19 @@ def pipeline(run: Run, loader: Loader) -> Pipeline | None:
         handoff_ms=handoff_ms(loader.batch_bytes, batches),
         cores=have,
         rest_cores=rest_cores(run, cpu * batches),
+        storage_ms=storage_ms(run, loader) * batches,
     )
+
+
+def storage_ms(run: Run, loader: Loader) -> float:
+    """Return the least that storage needs for one batch's bytes, in ms; 0 where nobody measured.
+
+    Only bytes that came from the device count, at the best rate of this machine's own roofs.
+    """
+    storage = run.roofs.storage_of(run.cwd) if run.roofs else None
+    levels = (storage.sequential_gb_per_s, storage.parallel_gb_per_s) if storage else ()
+    best = max((level.best for level in levels if level is not None), default=0.0)
+    return (loader.disk_bytes or 0.0) / (best * 1e6) if best > 0 else 0.0
 
 
 def users_word(loader: Loader, argument: str) -> str:

@@ -54,6 +54,22 @@ def rarer(low_share: float, high_share: float, every: int, *, what: str) -> Gain
     return Gain(low=low, high=ceiling(high_share * saved), model=model)
 
 
+def overlapped(low_share: float, high_share: float, *, what: str) -> Gain:
+    """Return the gain of doing beside the rest of the step what the step waits for now.
+
+    The step is then as long as the longer of the two: a wait of most of the step hides behind
+    little, and two halves gain 2x at best. At the careful end the rest slows down (`COMPETITION`).
+    """
+    rests = (1.0 - low_share, 1.0 - high_share)
+    best = min(max(low_share, rests[0]), max(high_share, rests[1]))
+    worst = max(low_share, high_share, (1.0 + COMPETITION) * max(rests))
+    model = (
+        f"the longer of the two instead of one after the other: {shares(low_share, high_share)} "
+        f"of the step {what}, beside the rest"
+    )
+    return Gain(low=1.0 / min(worst, 1.0), high=1.0 / max(best, 0.01), model=model)
+
+
 def decoded_elsewhere(share: float, ratio: float, *, what: str) -> Gain:
     """Return the gain when a share of the step, decoding, runs on another engine.
 

@@ -17,6 +17,7 @@ from speedprof.mitigations.gains import (
     copied_pinned,
     decoded_elsewhere,
     hopeful_step,
+    overlapped,
     rarer,
     removing,
     speeding_up,
@@ -158,6 +159,25 @@ def test_work_done_once_in_two_steps_is_halved() -> None:
 def test_rarer_work_has_a_narrow_range_however_large_its_share_is() -> None:
     gain = rarer(0.97, 0.98, 50, what="working")
     assert gain.high / gain.low < 2.0
+
+
+def test_a_wait_of_nearly_all_of_the_step_hides_behind_nothing() -> None:
+    """42 of 44 ms are waited: asked for a step ahead, they still take 42 ms."""
+    gain = overlapped(0.95, 0.95, what="waiting")
+    assert gain.high == pytest.approx(1 / 0.95)
+
+
+def test_two_halves_beside_each_other_take_half_as_long_at_best() -> None:
+    gain = overlapped(0.5, 0.5, what="waiting")
+    assert (gain.low, gain.high) == (pytest.approx(1 / 0.6), pytest.approx(2.0))
+
+
+@given(shares)
+def test_doing_it_meanwhile_gains_at_most_what_leaving_it_out_does(
+    pair: tuple[float, float],
+) -> None:
+    gain = overlapped(*pair, what="waiting")
+    assert 1.0 <= gain.low <= gain.high <= min(2.0, max(ceiling(pair[1]), ceiling(pair[0]))) + 1e-9
 
 
 def test_decoding_elsewhere_follows_the_ratio_of_the_roofs() -> None:

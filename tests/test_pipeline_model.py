@@ -8,10 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from speedprof.advisor.finding import CAUSES, Finding
+from speedprof.mitigations import facts
 from speedprof.mitigations.catalogue import CATALOGUE, Advice
 from speedprof.mitigations.mitigation import Fit, Gain
 from speedprof.mitigations.pipeline_model import after, plan_gain
 from speedprof.mitigations.pipeline_parts import KERNELS, PRODUCTS, STREAMS, parts_of, without
+from speedprof.profiler.roofs.roofs import Level, Roofs, Storage
 from speedprof.profiler.run import PHASES, Run
 
 BY_NAME = {remedy.name: remedy for remedy in CATALOGUE}
@@ -248,3 +250,17 @@ def test_parts_add_up_to_their_phase(drawn: dict[str, float]) -> None:
     found = [advice("host", (1.1, 1.2), share=drawn["host"] / 2)]
     for name, parts in parts_of(run, found).items():
         assert sum(parts.values()) == pytest.approx(100.0 * drawn[name])
+
+
+def test_what_the_storage_can_give_limits_every_number_of_workers() -> None:
+    """50 MB a batch from a disk of 1 GB/s: 50 ms, however many workers read them."""
+    speed = Level(best=1.0, median=1.0, worst=1.0, repeats=1)
+    disk = Storage(folder="/", mount="/", sequential_gb_per_s=speed)
+    roofs = Roofs(machine="here", node="here", cores=2.0, storage=[disk])
+    reading = runs.fetching(4, disk_bytes=5e7)
+    pipeline = facts.pipeline(runs.run({"data_loading": 0.8}, roofs=roofs), reading)
+    assert pipeline is not None
+    assert pipeline.storage_ms == pytest.approx(50.0)
+    unknown = facts.pipeline(runs.run({"data_loading": 0.8}), reading)
+    assert unknown is not None
+    assert unknown.storage_ms == 0.0
