@@ -5,7 +5,7 @@ from __future__ import annotations
 import runs
 from case_runs import COPYING, DDP, TALKING, Case, Make, gpu, talking, waiting
 
-from speedprof.profiler.run import Exchange, Rank, Run
+from speedprof.profiler.run import Environment, Exchange, Rank, Run
 
 
 def ranks(count: int, nodes: int = 1, peak: int | None = None) -> list[Rank]:
@@ -37,7 +37,9 @@ def sharded(count: int = 8, nodes: int = 2, peak: int | None = None) -> Run:
 
 
 def connected(nodes: int = 1, **facts: object) -> Run:
-    facts = {"device": "cuda", "world_size": 4, "ranks": ranks(4, nodes)} | facts
+    environment = Environment(flags={"backend": "nccl"})
+    ours = {"device": "cuda", "world_size": 4, "ranks": ranks(4, nodes)}
+    facts = ours | {"environment": environment} | facts
     return exchanging(**facts)  # type: ignore[arg-type]
 
 
@@ -103,6 +105,7 @@ MISFITS: dict[str, list[Case]] = {
     ],
     "nccl-network": [
         (lambda: connected(device="cpu"), "NCCL is for GPUs"),
+        (lambda: connected(environment=Environment(flags={"backend": "gloo"})), "by gloo"),
         (lambda: connected(communication=fast()), "not slow for its links"),
     ],
     "bf16-gradients": [
@@ -147,6 +150,7 @@ NOT_MEASURED: dict[str, list[Make]] = {
     "nccl-network": [
         lambda: gpu({COPYING: 0.3}),
         lambda: connected(ranks=[]),
+        lambda: connected(environment=Environment()),
         lambda: connected(communication=None),
     ],
     "bf16-gradients": [untimed],

@@ -64,7 +64,7 @@ def test_buckets_are_left_alone_where_backward_is_too_short() -> None:
 
 
 def test_what_disables_fast_links_is_named() -> None:
-    flags = {"NCCL_P2P_DISABLE": "1"}
+    flags = {"NCCL_P2P_DISABLE": "1", "backend": "nccl"}
     told = fit("nccl-network", connected(environment=Environment(flags=flags)))
     assert "NCCL_P2P_DISABLE is set" in told.reason
     assert "unset NCCL_P2P_DISABLE" in told.by_hand.splitlines()[-1]

@@ -36,8 +36,9 @@ NCCL_DEBUG=INFO NCCL_DEBUG_SUBSYS=INIT,NET,GRAPH torchrun ...  # which NCCL take
 
 
 def assess(run: Run, finding: Finding) -> Fit | Misfit:
-    if not facts.is_gpu(run):
-        return Misfit(reason=f"the training runs on {run.device}: NCCL is for GPUs")
+    hindrance = _elsewhere(run)
+    if hindrance is not None:
+        return Misfit(reason=hindrance)
     speed, count = link_gb_per_s(run), nodes(run)
     if speed is None:
         return Misfit(reason="bytes and time of the exchange were not measured")
@@ -60,6 +61,18 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
         ),
         by_hand=BY_HAND.format(disabled="".join(f"unset {name}\n" for name in disabled)).strip(),
     )
+
+
+def _elsewhere(run: Run) -> str | None:
+    """Return why NCCL is not what exchanges gradients here, None where it is."""
+    if not facts.is_gpu(run):
+        return f"the training runs on {run.device}: NCCL is for GPUs"
+    backend = run.environment.flags.get("backend")
+    if backend is None:
+        return "which library exchanges gradients was not recorded"
+    if "nccl" not in backend:
+        return f"gradients are exchanged by {backend}; NCCL is the one for GPUs"
+    return None
 
 
 MITIGATION = remedy(
