@@ -35,7 +35,7 @@ class Buckets(torch.utils.data.Sampler):  # of batches
             yield batches[at]
 
 # {where}: and a collate_fn that pads each batch to its longest sample only
-DataLoader(dataset, batch_sampler=Buckets(lengths, {batch}), collate_fn=pad, ...)"""
+DataLoader(dataset, batch_sampler=Buckets(lengths, {batch}), collate_fn=pad)"""
 
 
 def assess(run: Run, finding: Finding) -> Fit | Misfit:
