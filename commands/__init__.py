@@ -17,6 +17,7 @@ COMMANDS = {  # name -> what it does, so that `speedprof --help` loads none of t
     "run": "Measure a training script, or any command that starts one.",
     "analyze": "Say what recorded torch.profiler traces mean.",
     "roofs": "Measure what this machine can do at best.",
+    "whatif": "Measure what a script would gain if one of its costs were gone.",
     "report": "Show a run again, and rewrite its report.",
     "list": "List the runs in a folder.",
     "compare": "Say whether one run's steps are slower than another's.",

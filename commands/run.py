@@ -14,7 +14,7 @@ from speedprof.profiler.run_folder import DEFAULT_PARENT
 WARMUP = 10  # steps: allocator, autotuning and the loader's first batches settle within them
 
 
-class _UpToTheScript(click.Command):
+class UpToTheScript(click.Command):
     """Its options end where the script, `-m` or `--` begins; what follows is the script's."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
@@ -48,7 +48,7 @@ class _UpToTheScript(click.Command):
 
 @click.command(
     "run",
-    cls=_UpToTheScript,
+    cls=UpToTheScript,
     epilog="Options after SCRIPT, MODULE or COMMAND are its own. The exit status is the script's. "
     "The report comes last on stderr, and as report.html and report.json in the run's folder.",
 )
@@ -127,7 +127,7 @@ def command(
     """
     remedies, applied_by = _remedies(plan)
     order = launcher.Order(
-        target=_target(ctx, python),
+        target=target(ctx, python),
         parent=Path(out),
         name=name,
         steps=steps,
@@ -154,7 +154,7 @@ def _remedies(plan: str | None) -> tuple[tuple[dict[str, object], ...], str]:
     return tuple(plan_files.understand(plan).entries()), MODULE
 
 
-def _target(ctx: click.Context, python: str | None) -> interpreter.Target:
+def target(ctx: click.Context, python: str | None) -> interpreter.Target:
     rest: list[str] = ctx.meta["speedprof.rest"]
     if not rest:
         raise click.UsageError("name a script, as in `speedprof run train.py`", ctx)

@@ -26,6 +26,7 @@ from speedprof.profiler.run_insides import (
     RankWaiting,
     Straggler,
 )
+from speedprof.profiler.run_whatif import WhatIf
 
 __all__ = [
     "PHASES",
@@ -65,6 +66,7 @@ __all__ = [
     "SyncCall",
     "Timeline",
     "Transform",
+    "WhatIf",
 ]
 
 PHASES = ("data_loading", "host_to_device", "compute", "communication", "host", "outside")
@@ -371,6 +373,7 @@ class Run(Fact, frozen=True, kw_only=True):
     optimizers: list[Optimizer] = msgspec.field(default_factory=list)
     models: list[Model] = msgspec.field(default_factory=list)
     applied: list[InForce] = msgspec.field(default_factory=list)  # by a plan
+    whatif: WhatIf | None = None  # ceilings that trials measured
     batch: Batch | None = None  # of the training loader
     backwards_per_step: float | None = None
     garbage_ms: float | None = None  # garbage collector pauses per step

@@ -26,7 +26,7 @@ def safe_name(text: str) -> str:
     return name.strip(".-") or "run"
 
 
-def create(parent: Path, name: str, *, now: float | None = None) -> Path:
+def create(parent: Path, name: str, *, now: float | None = None, prefix: str = "") -> Path:
     """Make a new folder below parent and return its absolute path; raises OSError.
 
     A parent that did not exist is told to git as not worth keeping.
@@ -36,7 +36,7 @@ def create(parent: Path, name: str, *, now: float | None = None) -> Path:
     if new:
         (parent / ".gitignore").write_text("*\n", "utf-8")
     stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
-    stem = f"{stamp}-{safe_name(name)}"
+    stem = f"{prefix}{stamp}-{safe_name(name)}"
     for number in range(1, 10_000):
         folder = parent.absolute() / (stem if number == 1 else f"{stem}-{number}")
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from speedprof.advisor.rules import warm_up
-from speedprof.reports import sections_roofs, wording
+from speedprof.reports import sections_applied, sections_roofs, sections_whatif, wording
 
 if TYPE_CHECKING:
     from speedprof.profiler.ceilings import Ceiling
@@ -30,12 +30,14 @@ def sentences(view: View) -> list[str]:
     """
     run = view.run
     said = [
+        sections_applied.sentence(run),
         gpu(run),
         whole_trace(run),
         communication(run),
         ranks(run),
         copies(run),
         arithmetic(run),
+        sections_whatif.sentence(run),
         sections_roofs.sentence(run),
     ]
     if run.kind == "trace" or run.gpu_use is not None:

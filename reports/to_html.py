@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING
 from speedprof.profiler.run import PHASES
 from speedprof.reports import (
     plan_words,
+    sections_applied,
     sections_gpu,
     sections_input,
     sections_machine,
     sections_plan,
     sections_roofs,
     sections_step,
+    sections_whatif,
     wording,
 )
 from speedprof.reports.cards import cards
@@ -43,6 +45,7 @@ _UNIT = re.compile(r"(?<=\d) (?=%|m?s\b|[kMGT]?B\b|[kMGT]?B/s\b)")
 _WORD = re.compile(r"[a-z]+[ ,]")
 BEST = 3  # remedies beside the verdict
 SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
+    sections_applied.applied,
     sections_step.over_time,
     sections_step.traced,
     sections_gpu.use,
@@ -53,6 +56,7 @@ SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
     sections_step.outside,
     sections_machine.ranks,
     sections_machine.machines,
+    sections_whatif.section,
     sections_roofs.roofs,
 )
 

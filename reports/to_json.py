@@ -66,8 +66,12 @@ def _report(view: View) -> Json:
         "not_measured": [{"what": gap.what, "why": gap.why} for gap in run.not_measured],
         "changes": run.changes,
     }
+    if run.applied:
+        report["applied"] = [_facts(one) for one in run.applied]
     if run.roofs is not None:
         report["roofs"] = _roofs(run.roofs, run)
+    if run.whatif is not None:
+        report["whatif"] = _facts(run.whatif)
     plan = view.outlook.plan if view.outlook is not None else None
     if plan is not None:
         report["plan"] = {"remedies": plan.names, **_gained(plan.gain)}

@@ -6,17 +6,35 @@ measured. `begin` is called by the injection, before anything else of ours wraps
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from speedprof.profiler.session import Session
 
+FEWEST = 12  # steps, or batches: less does not tell how they vary
 Waiting = dict[str, Callable[[ModuleType], None]]
 REAL, REPLAYED, ON_DEVICE = "real", "replayed", "on_device"
 LOADER, NO_COMMUNICATION = "loader", "no_communication"
 KINDS = (REAL, REPLAYED, ON_DEVICE, LOADER, NO_COMMUNICATION)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    """When a trial has seen enough: so many steps and seconds, or the most seconds."""
+
+    steps: int
+    least_s: float
+    most_s: float
+
+    def enough(self, done: int, seconds: float) -> bool:
+        """Tell, after the warm-up."""
+        if done >= self.steps and seconds >= self.least_s:
+            return True
+        return done >= min(FEWEST, self.steps) and seconds >= self.most_s
 
 
 def begin(session: Session, waiting: Waiting, trial: dict[str, Any]) -> None:
@@ -24,13 +42,21 @@ def begin(session: Session, waiting: Waiting, trial: dict[str, Any]) -> None:
     from speedprof.profiler.trials import protection
 
     protection.protect_torch(waiting)
-    session.fence.guard("trial", _install)(session, trial)
+    length = Length(
+        steps=int(trial["steps"]),
+        least_s=float(trial["least_s"]),
+        most_s=float(trial["most_s"]),
+    )
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several:  # ranks must end with the same step, or they wait for each other
+        session.options = replace(session.options, stop_after=length.steps)
+    session.fence.guard("trial", _install)(session, str(trial["kind"]), length)
     session.begin(waiting)
-    session.fence.guard("trial", _limit)(session, float(trial["seconds"]))
+    if not several:
+        session.fence.guard("trial", _limit)(session, length)
 
 
-def _install(session: Session, trial: dict[str, Any]) -> None:
-    kind = trial["kind"]
+def _install(session: Session, kind: str, length: Length) -> None:
     if kind == REPLAYED:
         from speedprof.profiler.trials.replay import Replay
 
@@ -42,19 +68,15 @@ def _install(session: Session, trial: dict[str, Any]) -> None:
     elif kind == LOADER:
         from speedprof.profiler.trials.loader_alone import LoaderAlone
 
-        alone = LoaderAlone(session, int(trial["batches"]), float(trial["seconds"]))
-        alone.install("draw batches and do nothing else")
+        LoaderAlone(session, length).install("draw batches and do nothing else")
     elif kind == NO_COMMUNICATION:
         from speedprof.profiler.trials.skip_collectives import SkipCollectives
 
         SkipCollectives(session).install()
 
 
-def _limit(session: Session, seconds: float) -> None:
-    """Stop at a step boundary once so many seconds have gone by after the warm-up.
-
-    No sooner than FEWEST steps after it, which are needed to tell how steps vary.
-    """
+def _limit(session: Session, length: Length) -> None:
+    """Stop at the first step boundary after the warm-up at which the trial is long enough."""
     inner = session.tracker.at_boundary
     began: list[int] = []
 
@@ -63,11 +85,8 @@ def _limit(session: Session, seconds: float) -> None:
         done = session.tracker.steps + (0 if cut else 1) - session.options.warmup
         if done >= 0 and not began:
             began.append(now)
-        if done >= FEWEST and began and now - began[0] > seconds * 1e9:
+        if began and length.enough(done, (now - began[0]) / 1e9):
             session.stopping = True
         return boundary
 
     session.tracker.at_boundary = at_boundary
-
-
-FEWEST = 12  # steps

@@ -14,16 +14,15 @@ from speedprof.profiler.trials.training_batches import Pass, Watch
 
 if TYPE_CHECKING:
     from speedprof.profiler.session import Session
-
-FEWEST = 8  # batches, however long they take
+    from speedprof.profiler.trials import Length
 
 
 class LoaderAlone(Watch):
     """Takes over at the first batch that training asks for after it has begun."""
 
-    def __init__(self, session: Session, batches: int, seconds: float) -> None:
+    def __init__(self, session: Session, length: Length) -> None:
         super().__init__(session)
-        self._batches, self._seconds = batches, seconds
+        self._length = length
 
     def draw(self, iterator: Any, drawing: Pass) -> Any:
         if not drawing.feed.trains:
@@ -37,10 +36,9 @@ class LoaderAlone(Watch):
         spent: list[int] = []
         samples: list[int] = []
         skipped = 0
-        deadline = None
         begin = time.perf_counter_ns()
         empty = 0  # passes in a row that gave nothing
-        while len(spent) < self._batches and empty < 2:
+        while empty < 2 and not self._length.enough(len(spent), sum(spent) / 1e9):
             try:
                 batch = self.next(iterator)
             except StopIteration:
@@ -57,9 +55,6 @@ class LoaderAlone(Watch):
             spent.append(end - begin)
             samples.append(number)
             begin = end
-            deadline = deadline or end + int(self._seconds * 1e9)
-            if end > deadline and len(spent) >= FEWEST:
-                break
         self.session.open_record()
         self.session.recorder.fact(
             "trial", {"kind": "loader", "ns": spent, "samples": samples, "skipped": skipped}

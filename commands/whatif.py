@@ -1,0 +1,181 @@
+"""`speedprof whatif`: measure what a script would gain if one of its costs were gone."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from speedprof.commands import closing
+from speedprof.commands.run import UpToTheScript, target
+from speedprof.profiler.errors import SpeedprofError
+from speedprof.profiler.run_folder import DEFAULT_PARENT, cannot_write
+
+if TYPE_CHECKING:
+    from speedprof.profiler.run_whatif import WhatIf
+    from speedprof.profiler.whatif import Outcome
+
+INTERRUPTED, NOTHING = 130, 1  # exit statuses; 130 as shells count SIGINT
+LIMIT_S = 900
+
+
+@click.command(
+    "whatif",
+    cls=UpToTheScript,
+    epilog="The script's files are kept as they are: what a trial writes goes to a folder of its "
+    "own, and is deleted. Options after SCRIPT, MODULE or COMMAND are its own.",
+)
+@click.option(
+    "--out",
+    metavar="DIR",
+    default=DEFAULT_PARENT,
+    show_default=True,
+    help="Folder for the trials' folder.",
+)
+@click.option("--name", metavar="NAME", help="Name of the trials; by default the script's.")
+@click.option(
+    "--steps",
+    type=click.IntRange(min=8),
+    metavar="N",
+    help="Steps per trial after warm-up; by default 40, for 5 to 20 s.",
+)
+@click.option(
+    "--rounds",
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=1,
+    show_default=True,
+    help="How often to make every trial.",
+)
+@click.option(
+    "--limit",
+    type=click.FloatRange(min=1),
+    metavar="SECONDS",
+    default=LIMIT_S,
+    show_default=True,
+    help="End a trial that takes longer, start-up and all.",
+)
+@click.option(
+    "--python",
+    metavar="PATH",
+    help="Interpreter for the script; by default the active environment's.",
+)
+@click.option("--quiet", is_flag=True, help="Say the ceilings alone.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    *,
+    out: str,
+    name: str | None,
+    steps: int | None,
+    rounds: int,
+    limit: float,
+    python: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    r"""Measure ceilings: the script in short trials, each with one cost taken away.
+
+    \b
+    speedprof whatif train.py --epochs 3
+    speedprof whatif -- torchrun --nproc-per-node 2 train.py
+    """
+    from speedprof.profiler import whatif
+
+    order = whatif.Order(
+        target=target(ctx, python),
+        parent=Path(out),
+        name=name,
+        steps=steps,
+        rounds=rounds,
+        limit_s=limit,
+    )
+    line = _Line(shown=not (quiet or as_json))
+    try:
+        outcome, found = whatif.measure(order, line.tell)
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise SpeedprofError(
+            f"the trials cannot be recorded: cannot write to {out} ({why}); "
+            "name another folder with --out DIR"
+        ) from error
+    finally:
+        line.clear()
+    page = _report(outcome)
+    if as_json:
+        click.echo((outcome.folder / whatif.FILE).read_text("utf-8"), nl=False)
+    else:
+        _print(outcome, found, page=page, quiet=quiet)
+    ctx.exit(_status(found))
+
+
+def _status(found: WhatIf) -> int:
+    if not found.finished:
+        return INTERRUPTED
+    return 0 if found.ceilings or found.loader else NOTHING
+
+
+def _report(outcome: Outcome) -> Path | None:
+    """Write the report of the first real trial; None where it has none, or cannot be written."""
+    if outcome.first is None:
+        return None
+    try:
+        closing.write_reports(outcome.first, closing.view_of(outcome.first))
+    except SpeedprofError:
+        return None
+    except OSError as error:
+        click.echo(f"speedprof: {cannot_write(outcome.first, error)}", err=True)
+        return None
+    return outcome.first / closing.PAGE
+
+
+def _print(outcome: Outcome, found: WhatIf, *, page: Path | None, quiet: bool) -> None:
+    from speedprof.reports.escape import visible
+    from speedprof.reports.sections_whatif import absent, sentences
+
+    said = sentences(found)
+    if not quiet:
+        notes = [note for trial in found.trials for note in trial.notes]
+        broken = [f"{trial.folder}: {trial.problem}" for trial in found.trials if trial.problem]
+        said += [*absent(found), *found.notes, *dict.fromkeys(notes), *_new(broken, said, found)]
+        if not found.finished:
+            said.append("interrupted before the last trial; this is what was known by then")
+    for sentence in said:
+        click.echo(visible(sentence[0].upper() + sentence[1:]))
+    if quiet:
+        return
+    wall = sum(trial.wall_s for trial in found.trials)
+    click.echo(
+        f"{len(found.trials)} trials in {wall:.0f} s, in {closing.shown_path(outcome.folder)}"
+    )
+    if page is not None:
+        click.echo(f"Report: {closing.shown_path(page)}")
+
+
+def _new(broken: list[str], _said: list[str], found: WhatIf) -> list[str]:
+    """Leave out problems that are told as the reason of a missing trial already."""
+    told = {one.why for one in found.missing}
+    return [sentence for sentence in broken if sentence.partition(": ")[2] not in told]
+
+
+class _Line:
+    """One line on the terminal, drawn over and over; nothing where stderr is none."""
+
+    def __init__(self, *, shown: bool) -> None:
+        self._shown = shown and sys.stderr.isatty()
+        self._last = ""
+
+    def tell(self, text: str) -> None:
+        if not self._shown or text == self._last:
+            return
+        self._last = text
+        room = closing.width(2) - 1
+        click.echo(f"\r\x1b[K{f'speedprof: {text}'[:room]}", nl=False, err=True)
+
+    def clear(self) -> None:
+        if self._last:
+            click.echo("\r\x1b[K", nl=False, err=True)
+            self._last = ""
