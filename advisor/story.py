@@ -12,12 +12,13 @@ from speedprof.profiler.run import Run
 # or more. XProf calls 20 % "highly input-bound", TraceML critical, gpuprof warns of communication
 # from there.
 STALL_STANDS_OUT = 0.20
+MOSTLY = 0.5  # of a finding: from here another one explains it
 
 
 def as_one_story(run: Run, findings: list[Finding]) -> list[Finding]:
     """Mark each finding that is only the consequence, or the inside, of another one."""
     told = {found.rule: found for found in findings}
-    root = _crowding(told) | _lateness(run, findings) | _warming(told)
+    root = _crowding(told) | _needless(told) | _lateness(run, findings) | _warming(told)
     return [
         replace(found, symptom_of=root[found.rule]) if found.rule in root else found
         for found in findings
@@ -30,6 +31,14 @@ def _crowding(told: dict[str, Finding]) -> dict[str, str]:
     if crowded is None or preparing is None or crowded.share < preparing.share:
         return {}
     return {preparing.rule: crowded.rule}
+
+
+def _needless(told: dict[str, Finding]) -> dict[str, str]:
+    """An exchange is slow because it is made in vain, where most of it is."""
+    needless, exchange = told.get("needless-exchange"), told.get("communication-transfer")
+    if needless is None or exchange is None or needless.share < MOSTLY * exchange.share:
+        return {}
+    return {exchange.rule: needless.rule}
 
 
 def _warming(told: dict[str, Finding]) -> dict[str, str]:

@@ -93,6 +93,7 @@ class Gpus:
             pcie_received_bytes_per_s=self._traffic(handle, nvml.NVML_PCIE_UTIL_RX_BYTES, traffic),
             pcie_sent_bytes_per_s=self._traffic(handle, nvml.NVML_PCIE_UTIL_TX_BYTES, traffic),
             sm_mhz=ask(nvml.nvmlDeviceGetClockInfo, handle, nvml.NVML_CLOCK_SM),
+            max_sm_mhz=ask(nvml.nvmlDeviceGetMaxClockInfo, handle, nvml.NVML_CLOCK_SM),
             power_w=None if milliwatts is None else milliwatts / 1000,
             throttled=throttle(ask(nvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle)),
         )

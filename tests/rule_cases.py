@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import fact_cases
 import runs
 
 from speedprof.profiler.run import Environment, Run
@@ -55,6 +56,33 @@ def warming(*walls_ms: float, host: float = 0.7) -> Run:
     return runs.trace({"host": host}, series=runs.series(*walls_ms))
 
 
+def padded(padding: float | None = 0.4, share: float = 0.9, **facts: object) -> Run:
+    ids = fact_cases.batch(padding)
+    given = {"batch": ids, "compute": runs.compute(optimizer_ms=9.0)}
+    return runs.run({"host": 1.0 - share}, **(given | facts))
+
+
+def accumulating(
+    unsynchronised: float | None = 0.0, backwards: float | None = 4.0, **facts: object
+) -> Run:
+    given: dict[str, object] = {
+        "shares": {TALKING: 0.4},
+        "communication": runs.communication(transfer_ms=40.0, waiting_ms=0.0),
+        "models": [fact_cases.parallel(unsynchronised)],
+        "optimizers": [runs.optimizer()],
+        "backwards_per_step": backwards,
+        "updates_per_step": 1.0,
+    }
+    return runs.run(**(given | facts))  # type: ignore[arg-type]
+
+
+def hot(sm_mhz: int | None = 990, why: str | None = "hardware thermal limit") -> Run:
+    """Return a computing run whose GPU was slow in every second look."""
+    slow = fact_cases.gpu_look(sm_mhz=sm_mhz, throttled=why)
+    machine = fact_cases.watched(fact_cases.gpu_look(), slow)
+    return runs.run(device="cuda", compute=runs.compute(), machines=[machine])
+
+
 FIRES: dict[str, tuple[Make, str | None, float]] = {  # rule -> run, cause, share of the step
     "recorded-loading": (recorded, None, 0.5),
     "warm-up": (lambda: warming(4000.0, 100.0, 90.0, 110.0), None, 3900 / 4300),
@@ -87,6 +115,9 @@ FIRES: dict[str, tuple[Make, str | None, float]] = {  # rule -> run, cause, shar
         "bandwidth",
         0.3,
     ),
+    "padding-waste": (padded, "arithmetic", 0.4 * 0.81),
+    "needless-exchange": (accumulating, "transfer", 0.3),
+    "throttled-device": (hot, "arithmetic", 0.25),
     "communication-transfer": (
         lambda: talking(transfer_ms=30.0, waiting_ms=10.0),
         "transfer",
@@ -171,6 +202,21 @@ SILENT: dict[str, list[Make]] = {
     "copy-bandwidth": [
         lambda: copying(pageable_ms=0.0, pinned_ms=30.0, blocking_ms=30.0, bytes=6e8),
     ],
+    "padding-waste": [
+        lambda: padded(0.15),
+        lambda: padded(0.4, 0.45),  # computing is not what the step is about
+    ],
+    "needless-exchange": [
+        lambda: accumulating(0.75),
+        lambda: accumulating(backwards=1.0),
+        lambda: accumulating(shares={TALKING: 0.04}),
+    ],
+    "throttled-device": [
+        lambda: hot(1800),  # clocks come and go by a tenth
+        lambda: hot(990, "power cap"),  # what a busy card is meant to do
+        lambda: hot(990, None),
+        lambda: runs.run({LOADING: 0.6}, compute=runs.compute(), machines=hot().machines),
+    ],
     "communication-transfer": [lambda: talking(transfer_ms=1.0, waiting_ms=39.0)],
     "synchronising-calls": [lambda: hosting(host=runs.host(python_ms=40.0))],
     "launch-bound": [lambda: hosting(host=runs.host(python_ms=40.0))],
@@ -218,6 +264,13 @@ NOT_MEASURED: dict[str, list[Make]] = {
         lambda: runs.run({COPYING: 0.3}),
         lambda: copying(pageable_ms=0.0, pinned_ms=30.0, blocking_ms=0.5),
     ],
+    "padding-waste": [lambda: padded(None), lambda: padded(batch=None)],
+    "needless-exchange": [
+        lambda: accumulating(None),
+        lambda: accumulating(backwards=None),
+        lambda: accumulating(communication=None),
+    ],
+    "throttled-device": [lambda: hot(None), lambda: runs.run(compute=runs.compute())],
     "communication-transfer": [lambda: runs.run({TALKING: 0.4}), talking],
     "synchronising-calls": [hosting],
     "launch-bound": [hosting],

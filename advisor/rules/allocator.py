@@ -8,6 +8,7 @@ Threshold: 5 % of the step (see `shares.FINDING_SHARE`).
 
 from __future__ import annotations
 
+from speedprof.advisor import circumstances
 from speedprof.advisor.finding import Finding
 from speedprof.advisor.rules.launch_bound import host_part
 from speedprof.advisor.shares import finding, percent
@@ -21,6 +22,7 @@ def check(run: Run) -> Finding | None:
     if cost is None:
         return None
     evidence = f"allocating and freeing memory takes {cost.text} of each step{_full(run)}"
+    evidence += circumstances.joined(circumstances.shapes(run))
     return finding(cost, NAME, "allocator", evidence=evidence)
 
 

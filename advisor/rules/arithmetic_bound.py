@@ -9,6 +9,7 @@ Threshold: half of the step; below it even a 1.5x faster model gives less than 1
 
 from __future__ import annotations
 
+from speedprof.advisor import circumstances
 from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import Part, finding, number, part
 from speedprof.profiler.run import Run
@@ -38,4 +39,8 @@ def compute_evidence(run: Run, cost: Part) -> str:
     top = ", ".join(f"{kind} {100 * ms / total:.0f} %" for kind, ms in kinds[:3] if total > 0)
     inside = f", of it {top}" if top else ""
     device = "the CPU" if run.device == "cpu" else f"the {run.device.upper()} device"
-    return f"{device} computes {number(cost.ms)} of {number(cost.step_ms)} ms of each step{inside}"
+    crowd = circumstances.crowd(run) if run.device == "cpu" else ""
+    return (
+        f"{device} computes {number(cost.ms)} of {number(cost.step_ms)} ms of each step{inside}"
+        f"{circumstances.joined(circumstances.arithmetic_roof(run), crowd)}"
+    )

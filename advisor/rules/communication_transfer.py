@@ -8,6 +8,7 @@ Threshold: 5 % of the step (TraceLens' for exposed communication; torch-tb-profi
 
 from __future__ import annotations
 
+from speedprof.advisor import circumstances
 from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import finding, fraction, number, plenty, size, worth_naming
 from speedprof.profiler.run import Communication, Run
@@ -40,5 +41,6 @@ def check(run: Run) -> Finding | None:
     evidence = (
         f"exchanging gradients{amount}{calls} takes {number(communication.transfer_ms or 0)} ms, "
         f"and {cost.text} of each step is not hidden behind computing"
+        + circumstances.joined(circumstances.exchange_roof(run), circumstances.searching(run))
     )
     return finding(cost, NAME, "transfer", evidence=evidence)

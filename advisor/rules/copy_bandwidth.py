@@ -8,6 +8,7 @@ Threshold: 5 % of the step (TraceLens' for copies).
 
 from __future__ import annotations
 
+from speedprof.advisor import circumstances
 from speedprof.advisor.finding import Finding
 from speedprof.advisor.rules import blocking_copies
 from speedprof.advisor.rules.pageable_copies import pageable_fraction
@@ -26,5 +27,6 @@ def check(run: Run) -> Finding | None:
         return None
     speed = f" at {number(copies.gb_per_s)} GB/s" if copies.gb_per_s else ""
     amount = f"{size(copies.bytes)} a step from pinned memory{speed}"
-    evidence = f"{amount} leave {cost.text} of each step exposed"
+    roof = circumstances.joined(circumstances.link(run))
+    evidence = f"{amount} leave {cost.text} of each step exposed{roof}"
     return finding(cost, NAME, "bandwidth", evidence=evidence)

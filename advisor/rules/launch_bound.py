@@ -8,6 +8,7 @@ Threshold: 5 % of the step (gpuprof warns from 10 %, XProf from 3 % and 15 %).
 
 from __future__ import annotations
 
+from speedprof.advisor import circumstances
 from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import Part, finding, fraction, number, top_line, worth_naming
 from speedprof.profiler.run import Host, Run
@@ -31,7 +32,10 @@ def check(run: Run) -> Finding | None:
     operators = run.compute.operators_per_step if run.compute else None
     many = f"{_operators(operators)} a step: " if operators else ""
     line = top_line(run, "host", "launch")
-    evidence = f"{many}launching work on an idle device takes {cost.text} of each step"
+    around = circumstances.joined(
+        circumstances.tiny(run), circumstances.debugging(run), circumstances.changing_shapes(run)
+    )
+    evidence = f"{many}launching work on an idle device takes {cost.text} of each step{around}"
     return finding(cost, NAME, "launch", evidence=evidence, where=line.where if line else None)
 
 

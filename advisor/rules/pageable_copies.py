@@ -9,6 +9,7 @@ Threshold: 5 % of the step (TraceLens' for copies); Nsight Systems warns of any 
 
 from __future__ import annotations
 
+from speedprof.advisor import circumstances
 from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import finding, number, size, worth_naming
 from speedprof.profiler.run import Copies, Run
@@ -32,6 +33,7 @@ def check(run: Run) -> Finding | None:
     loader = run.training_loader()
     amount = f" of {size(copies.bytes)}" if copies.bytes else ""
     speed = f" at {number(copies.gb_per_s)} GB/s" if copies.gb_per_s else ""
-    evidence = f"copies{amount} from pageable memory{speed} take {cost.text} of each step"
+    roof = circumstances.joined(circumstances.link(run))
+    evidence = f"copies{amount} from pageable memory{speed} take {cost.text} of each step{roof}"
     where = loader.where if loader else None
     return finding(cost, NAME, "pageable_memory", evidence=evidence, where=where)

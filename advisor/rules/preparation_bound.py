@@ -4,12 +4,13 @@ Does: says how much of the step goes into decoding, transforming and collating.
 Why: preparation scales with cores, cheaper operators and caching; a faster disk or GPU would not
     help.
 Evidence: CPU time of `__getitem__` and `collate` where they ran, and the costliest transforms; for
-    a hand-written generator, the source lines that compute.
+    a hand-written generator, the source lines that compute; the load of all cores.
 Threshold: 5 % of the step (torch-tb-profiler's and XProf's for loading).
 """
 
 from __future__ import annotations
 
+from speedprof.advisor import circumstances
 from speedprof.advisor.finding import Finding
 from speedprof.advisor.loading import Loading, explain, preparation_cpu_ms
 from speedprof.advisor.rules.storage_bound import data_lines_are_the_source
@@ -42,6 +43,7 @@ def _evidence(run: Run, loading: Loading, cost: Part) -> str:
     return (
         f"a batch costs {number(cpu)} ms of CPU{_costliest(loader)} and is made by {makers}; "
         f"waiting for it takes {cost.text} of each step"
+        + circumstances.joined(circumstances.saturated(run), circumstances.crowd(run))
     )
 
 

@@ -4,12 +4,14 @@ Does: says how much of the step is spent waiting for bytes, not for the CPU.
 Why: a sample that is waited for needs more readers, a cache or a nearer disk; faster code would
     not help.
 Evidence: wall minus CPU minus queueing time of `__getitem__` and `collate` where they ran; for a
-    hand-written generator, the source lines that wait.
+    hand-written generator, the source lines that wait. Bytes that came from the disk, against
+    what storage gave `speedprof roofs`; free memory.
 Threshold: 5 % of the step (torch-tb-profiler's and XProf's for loading).
 """
 
 from __future__ import annotations
 
+from speedprof.advisor import circumstances
 from speedprof.advisor.finding import Finding
 from speedprof.advisor.loading import Loading, data_lines, explain, production_ms, waiting_ms
 from speedprof.advisor.shares import Part, at, finding, number, plenty, size, worth_naming
@@ -34,10 +36,11 @@ def _evidence(run: Run, loading: Loading, cost: Part) -> str:
         return f"waiting for input{at(loading.where)} takes {cost.text} of each step"
     makers = plenty(loader.num_workers, "worker") if loader.num_workers else "the training thread"
     read = f", {size(loader.read_bytes)} read" if loader.read_bytes else ""
+    around = circumstances.joined(circumstances.reading(run, loader), circumstances.no_room(run))
     return (
         f"a batch made by {makers} waits {number(wait)} of its "
         f"{number(production_ms(loader) or wait)} ms for storage{read}; that costs {cost.text} of "
-        "each step"
+        f"each step{around}"
     )
 
 

@@ -9,6 +9,7 @@ Threshold: 5 % of the step (see `shares.FINDING_SHARE`).
 
 from __future__ import annotations
 
+from speedprof.advisor import circumstances
 from speedprof.advisor.finding import Finding
 from speedprof.advisor.rules.launch_bound import host_part
 from speedprof.advisor.shares import at, finding, number, top_line
@@ -33,5 +34,6 @@ def check(run: Run) -> Finding | None:
         else ""
     )
     waiting = "waiting" if run.device == "cpu" else "waiting for the device and refilling it"
-    evidence = f"{calls}{waiting} takes {cost.text} of each step"
+    around = circumstances.joined(circumstances.debugging(run))
+    evidence = f"{calls}{waiting} takes {cost.text} of each step{around}"
     return finding(cost, NAME, "synchronisation", evidence=evidence, where=where)
