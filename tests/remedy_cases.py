@@ -9,7 +9,6 @@ import remedies_host
 import remedies_loading
 import remedies_memory
 import remedies_training
-import runs
 from case_runs import (
     Case,
     Make,
@@ -20,20 +19,10 @@ from case_runs import (
 from speedprof.profiler.run import Environment
 
 APPLIES: dict[str, Make] = {
-    "deferred-reading": lambda: hosting(sync_calls=[runs.sync_call()]),
-    "rarer-work": lambda: hosting(lines=[runs.line("host", "python", 0.3)]),
-    "collect-garbage-less": lambda: hosting(garbage_ms=12.0),
     "expandable-segments": lambda: gpu({"host": 0.3}),
-    "rarer-checkpoints": lambda: runs.run(
-        {"outside": 0.3}, outside=runs.outside(checkpoint_ms=30)
-    ),
-    "rarer-evaluation": lambda: runs.run({"outside": 0.3}, outside=runs.outside(evaluation_ms=30)),
 }
 
 MISFITS: dict[str, list[Case]] = {
-    "deferred-reading": [],
-    "rarer-work": [],
-    "collect-garbage-less": [(lambda: hosting(garbage_ms=0.5), "only 0.5 %")],
     "expandable-segments": [
         (hosting, "runs on cpu"),
         (
@@ -46,17 +35,10 @@ MISFITS: dict[str, list[Case]] = {
             "already",
         ),
     ],
-    "rarer-checkpoints": [],
-    "rarer-evaluation": [],
 }
 
 NOT_MEASURED: dict[str, list[Make]] = {
-    "deferred-reading": [hosting],
-    "rarer-work": [hosting],
-    "collect-garbage-less": [hosting],
     "expandable-segments": [],
-    "rarer-checkpoints": [lambda: runs.run({"outside": 0.3})],
-    "rarer-evaluation": [lambda: runs.run({"outside": 0.3})],
 }
 
 for _folder in (

@@ -41,4 +41,6 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
     )
 
 
-MITIGATION = remedy("collect-garbage-less", __doc__, treats=(("host", "python"),), assess=assess)
+MITIGATION = remedy(
+    "collect-garbage-less", __doc__, treats=(("host", "python"),), assess=assess, how="patch"
+)

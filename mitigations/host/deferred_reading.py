@@ -2,8 +2,8 @@
 
 Does: keeps losses and metrics on the device, and reads them every so many steps instead of each
     step.
-Helps: `.item()`, `.cpu()`, `print(tensor)` and `if tensor` in the loop, after which the device
-    runs dry.
+Helps: `.item()`, `.cpu()`, `nonzero`, `print(tensor)` and `if tensor` in the loop, after which
+    the device runs dry.
 Avoid: values that decide what the next step does.
 Safety: exact. The same numbers, read later.
 Place: system. The trained program stays, its report comes later.
@@ -14,13 +14,14 @@ Source: PyTorch performance tuning guide (avoid unnecessary synchronisation); no
 from __future__ import annotations
 
 from speedprof.advisor.finding import Finding
-from speedprof.advisor.shares import number, percent, top_line
+from speedprof.advisor.shares import number, percent, step_ms, top_line
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import removing
 from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.run import Run
 
 EVERY = 50
+WORTH = 0.01  # of the step in one line
 LEAST = 0.5  # of the wait: with the queue full again, other things limit the step
 BY_HAND = """\
 # {where}: instead of {what} at every step
@@ -36,6 +37,9 @@ answer = pending.result(); pending = following"""
 
 def assess(run: Run, finding: Finding) -> Fit | Misfit:
     worst = max(run.sync_calls, key=lambda call: call.ms_per_step, default=None)
+    if worst is not None and worst.ms_per_step < WORTH * (step_ms(run) or 0.0):
+        few = f"{number(worst.ms_per_step)} ms a step"
+        return Misfit(reason=f"the longest read from the device takes only {few}")
     if worst is not None:
         often = f"{number(worst.calls_per_step)} times a step"
         return Fit(
@@ -57,5 +61,9 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
 
 
 MITIGATION = remedy(
-    "deferred-reading", __doc__, treats=(("host", "synchronisation"),), assess=assess
+    "deferred-reading",
+    __doc__,
+    treats=(("host", "synchronisation"),),
+    assess=assess,
+    how="patch",
 )

@@ -28,6 +28,8 @@ with torch.inference_mode():  # no graph; batches may be twice as large
 def assess(run: Run, finding: Finding) -> Fit | Misfit:
     if run.outside is None:
         return Misfit(reason="the time between steps was not measured")
+    if run.outside.evaluation_ms <= 0:
+        return Misfit(reason="no evaluation was seen")
     return Fit(
         reason=f"evaluation takes {percent(finding.share)} of the time",
         gain=removing(

@@ -28,8 +28,10 @@ if step % {every} == 0:  # instead of at every step; or vectorise it, or move it
 
 def assess(run: Run, finding: Finding) -> Fit | Misfit:
     line = _line(run, finding)
-    if line is None or line.share < WORTH:
+    if line is None:
         return Misfit(reason="no source line was seen that takes this time")
+    if line.share < WORTH:
+        return Misfit(reason=f"the costliest line takes only {percent(line.share)} of the step")
     part = min(1.0, line.share / max(finding.share, 1e-9))
     return Fit(
         reason=f"{percent(line.share)} of the step were seen at {line.where} in {line.function}",

@@ -46,4 +46,10 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
     )
 
 
-MITIGATION = remedy("expandable-segments", __doc__, treats=(("host", "allocator"),), assess=assess)
+MITIGATION = remedy(
+    "expandable-segments",
+    __doc__,
+    treats=(("host", "allocator"),),
+    assess=assess,
+    how="patch",
+)
