@@ -34,6 +34,8 @@ CLOCKS_AGREE = 0.02  # CUDA events against the profiler's device times
 TOLERANCE, TOLERANCE_MS = 0.02, 0.3  # of a stall, as in truth.py
 ALWAYS_ON_US = 60.0  # with CUDA events; the bar without a GPU is 30
 STALL_MS = 20.0
+ROOFS_S = 90.0
+OF_PUBLISHED = (0.4, 1.05)  # of a vendor's figure, what matrix products and copies come to
 NO_GPU = "no CUDA device is in use here: run this on a machine where torch.cuda.is_available()"
 
 Check = Callable[["Bench"], dict[str, Any]]
@@ -299,9 +301,60 @@ def _pictures(folder: Path) -> Path:
     return folder
 
 
+def roofs(bench: Bench) -> dict[str, Any]:
+    """Measure this machine's roofs; hold the GPU's against what its vendor publishes."""
+    import msgspec
+
+    from speedprof.profiler.device_peaks import device_peaks
+    from speedprof.profiler.errors import SpeedprofError
+    from speedprof.profiler.roofs import machine, process
+    from speedprof.profiler.roofs.order import PARTS
+
+    wish = process.Wish(
+        python=sys.executable, machine=machine.this_machine(), parts=tuple(PARTS),
+        storage=bench.folder,
+    )  # fmt: skip
+    began = time.monotonic()
+    try:
+        found = process.measure(wish, lambda _part: None)
+    except SpeedprofError as error:
+        return {"right": False, "why": str(error)}
+    taken = time.monotonic() - began
+    published = device_peaks(found.gpu.name if found.gpu is not None else None)
+    wrong = _beyond(found, published) if found.gpu is not None else ["no GPU was measured"]
+    if taken > ROOFS_S:
+        wrong.append(f"it took {taken:.0f} s")
+    return {
+        "right": not wrong, "why": "; ".join(wrong), "took_s": round(taken, 1),
+        "published": published.device if published is not None else None,
+        "roofs": msgspec.to_builtins(found),
+    }  # fmt: skip
+
+
+def _beyond(found: Any, published: Any) -> list[str]:
+    """Return which roofs no such GPU can have, or an idle one exceeds by far."""
+    gpu, transfers = found.gpu, found.transfers
+    if transfers is None or gpu.operators_per_s is None or gpu.memory_gb_per_s is None:
+        return [f"parts are missing: {found.absent}"]
+    wrong = []
+    if transfers.pinned_gb_per_s.best < transfers.pageable_gb_per_s.best:
+        wrong.append("pageable copies are faster than pinned ones")
+    if published is None:
+        return wrong
+    rates = {name: (level.best, published.tflops.get(name))
+             for name, level in gpu.matmul_tflops.items()}  # fmt: skip
+    rates["memory"] = (gpu.memory_gb_per_s.best, published.gb_per_s)
+    low, high = OF_PUBLISHED
+    return wrong + [
+        f"{name}: {seen:.4g} where {known:.4g} are published"
+        for name, (seen, known) in rates.items()
+        if known is not None and not low <= seen / known <= high
+    ]
+
+
 CHECKS: tuple[Check, ...] = (
     device_clock, windows, attribution, copies, sync_calls, launch_bound, overhead, compiled, bf16,
-    dali,
+    dali, roofs,
 )  # fmt: skip
 
 
