@@ -27,6 +27,10 @@ KERNELS: dict[str, tuple[str, ...]] = {
     "channels-last": ("convolution", "normalisation"),
     "compile-model": STREAMS,
     "fused-optimizer": ("optimizer",),
+    "cudnn-benchmark": ("convolution",),
+    "low-precision-norm": ("normalisation",),
+    "padded-dimensions": ("matmul", "attention"),
+    "fused-attention": ("reduction", "elementwise", "matmul"),
 }
 
 Parts = dict[str, float]  # a part's name -> ms a step
