@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import ast
-from pathlib import Path
 
 import pytest
 import runs
-import torch
 from case_runs import COPYING, LOADING, gpu, loading
 from msgspec.structs import replace
 from remedies_copies import APPLIES as OF_COPIES
@@ -240,63 +238,3 @@ def test_no_room_on_the_device_means_no_batch_ahead() -> None:
     )  # fmt: skip
     run = replace(OF_COPIES["prefetch-to-device"](), ranks=[full])
     assert "99 % full" in misfit("prefetch-to-device", run)
-
-
-# The lines that are advised do what they say.
-
-
-def written(name: str, until: str) -> dict[str, object]:
-    """Run the advised lines up to a line that begins so, and return what they define."""
-    lines = fit(name, MINE[name]()).by_hand.splitlines()
-    end = next(at for at, line in enumerate(lines) if line.startswith(until))
-    defined: dict[str, object] = {"torch": torch}
-    exec("\n".join(lines[:end]), defined)
-    return defined
-
-
-def test_buckets_draw_every_sample_once_and_pad_less() -> None:
-    lengths = torch.randint(1, 500, (1000,), generator=torch.Generator().manual_seed(0))
-    buckets = written("length-buckets", "# train.py")["Buckets"]
-    batches = list(buckets(lengths.tolist(), 16))  # type: ignore[operator]
-    assert sorted(index for batch in batches for index in batch) == list(range(1000))
-    padded = sum(len(batch) * int(lengths[batch].max()) for batch in batches)
-    plain = sum(16 * int(lengths[at : at + 16].max()) for at in range(0, 1000, 16))
-    assert padded < 0.65 * plain
-
-
-def test_a_batch_of_tensors_is_the_same_as_its_samples_collated() -> None:
-    run = loading(small(4 << 10, dataset="TensorDataset", transforms=[]))
-    text = fit("batched-transforms", run).by_hand
-    defined: dict[str, object] = {"torch": torch}
-    exec(text[: text.index("# train.py")], defined)
-    tensors = (torch.arange(40.0).view(10, 4), torch.arange(10))
-    whole = torch.utils.data.DataLoader(
-        defined["Batched"](*tensors),
-        batch_size=3,
-        collate_fn=defined["as_it_is"],  # type: ignore
-    )
-    each = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(*tensors), batch_size=3)
-    for one, other in zip(whole, each, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
-
-
-def test_raw_pixels_are_the_decoded_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    image = pytest.importorskip("PIL.Image")
-    numpy = pytest.importorskip("numpy")
-    folders = pytest.importorskip("torchvision.datasets")
-    monkeypatch.chdir(tmp_path)
-    for label, side in enumerate((30, 50)):
-        (tmp_path / "data" / str(label)).mkdir(parents=True)
-        noise = numpy.random.default_rng(side).integers(0, 255, (side, 40, 3), dtype="uint8")
-        image.fromarray(noise).save(tmp_path / "data" / str(label) / "one.jpg")
-    once, _, later = fit("raw-pixels", APPLIES["raw-pixels"]()).by_hand.partition("# train.py")
-    given = {"torch": torch, "ImageFolder": folders.ImageFolder, "DATA": "data"}
-    exec(once, given)
-    sizes, labels = torch.load("pixels.index")
-    assert labels == [0, 1]
-    raw = numpy.memmap("pixels.raw", dtype="uint8", mode="r")
-    for index, (wanted, _) in enumerate(folders.ImageFolder("data")):
-        self = type("Self", (), {"sizes": sizes, "pixels": raw})
-        inside = {"self": self, "index": index, "Image": image}
-        exec("#" + later, inside)
-        assert inside["image"].tobytes() == wanted.tobytes()
