@@ -47,13 +47,11 @@ def fast() -> object:
     return runs.communication(transfer_ms=40.0, bytes=4e9)
 
 
-def timed(backward_ms: float, **exchange: float) -> Run:
+def timed(backward_ms: float, **facts: object) -> Run:
     """Return a run whose exchange and backward were timed."""
-    told = {"transfer_ms": 40.0, "waiting_ms": 0.0, "bytes": 4e7} | exchange
-    return exchanging(
-        Exchange(bucket_cap_mb=1000.0),
-        communication=runs.communication(**told), compute=runs.compute(backward_ms=backward_ms),
-    )  # fmt: skip
+    told = runs.communication(transfer_ms=40.0, waiting_ms=0.0)
+    inside = runs.compute(backward_ms=backward_ms)
+    return exchanging(Exchange(bucket_cap_mb=1000.0), communication=told, compute=inside, **facts)
 
 
 NOT_WRAPPED: Case = (lambda: talking(models=[runs.model()]), "DistributedDataParallel")
@@ -91,7 +89,7 @@ MISFITS: dict[str, list[Case]] = {
     "no-sync": [
         NOT_WRAPPED,
         (lambda: accumulating(0.0, 1.0), "nothing to skip"),
-        (lambda: accumulating(0.75), "75 % of the backward passes"),
+        (lambda: accumulating(0.75), "under no_sync() already"),
     ],
     "ddp-buckets": [
         NOT_WRAPPED,
@@ -144,6 +142,7 @@ NOT_MEASURED: dict[str, list[Make]] = {
         lambda: accumulating(None),
         lambda: talking(**DDP, backwards_per_step=4.0),
         lambda: talking(**DDP, batches_per_step=None),
+        lambda: accumulating(0.0, optimizers=[runs.optimizer(), runs.optimizer()]),
     ],
     "ddp-buckets": [talking],
     "hybrid-sharding": [lambda: exchanging(wrapped="FSDPTransformer")],

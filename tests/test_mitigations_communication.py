@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import runs
 from case_runs import DDP, talking
 from remedies_communication import accumulating, connected, exchanging, ranks, sharded, timed
 from test_mitigations import assess
 
 from speedprof.advisor.judgement import judge
-from speedprof.mitigations.catalogue import advise
+from speedprof.mitigations.catalogue import advise, find
 from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.run import Environment, Exchange, Run
 
@@ -24,9 +25,8 @@ def names(run: Run) -> list[str]:
 
 
 def test_accumulated_gradients_are_exchanged_once_before_anything_is_changed() -> None:
-    run = accumulating(0.0, communication=runs.communication(transfer_ms=40.0, waiting_ms=0.0))
-    assert names(run)[0] == "no-sync"
-    assert "fewer-exchanges" not in names(run)
+    assert names(needing())[0] == "no-sync"
+    assert "fewer-exchanges" not in names(needing())
 
 
 def test_of_four_exchanges_three_go() -> None:
@@ -35,6 +35,32 @@ def test_of_four_exchanges_three_go() -> None:
     assert "last = number % 4 == 0" in told.by_hand
     assert told.gain is not None
     assert told.gain.high <= 1.0 / (1.0 - 0.75 * 0.42) + 1e-9
+
+
+def test_half_of_the_exchanges_skipped_leaves_the_other_half() -> None:
+    told = fit("no-sync", accumulating(0.5))  # two exchanges for an update
+    assert "50 % are not used" in told.reason
+
+
+def test_what_the_rule_of_needless_exchanges_found_goes_as_a_whole() -> None:
+    found = next(one for one in judge(needing()).findings if one.rule == "needless-exchange")
+    told = find("no-sync").assess(needing(), found)
+    assert isinstance(told, Fit)
+    assert told.gain is not None
+    assert told.gain.high == pytest.approx(1.0 / (1.0 - found.high))
+
+
+def needing() -> Run:
+    exchange = runs.communication(transfer_ms=40.0, waiting_ms=0.0)
+    return accumulating(0.0, communication=exchange)
+
+
+def test_several_exchanges_hide_behind_a_backward_pass_each() -> None:
+    once = fit("ddp-buckets", timed(100.0)).gain
+    four = fit("ddp-buckets", timed(100.0, backwards_per_step=4.0)).gain
+    assert once is not None
+    assert four is not None
+    assert four.high == pytest.approx(once.high, rel=0.05)
 
 
 def test_who_skips_exchanges_already_may_accumulate_more() -> None:
@@ -52,13 +78,13 @@ def test_a_search_for_unused_parameters_is_named_and_turned_off() -> None:
 
 
 def test_one_huge_bucket_is_split_where_backward_can_hide_the_pieces() -> None:
-    told = fit("ddp-buckets", timed(100.0, bytes=4e8))
+    told = fit("ddp-buckets", timed(100.0))
     assert told.parameters["bucket_cap_mb"] < 100
     assert "in buckets of 1,000 MB" in told.reason
 
 
 def test_buckets_are_left_alone_where_backward_is_too_short() -> None:
-    told = assess("ddp-buckets", timed(1.0, bytes=4e8))
+    told = assess("ddp-buckets", timed(1.0))
     assert isinstance(told, Misfit)
     assert "no buckets hide more" in told.reason
 

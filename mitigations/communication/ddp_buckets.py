@@ -18,7 +18,12 @@ from __future__ import annotations
 from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import number, percent, size, step_ms
 from speedprof.mitigations.card import remedy
-from speedprof.mitigations.communication.wrapping import NOT_DDP, ddp_models, exchange_of
+from speedprof.mitigations.communication.wrapping import (
+    NOT_DDP,
+    ddp_models,
+    exchange_of,
+    exchanges,
+)
 from speedprof.mitigations.communication_gains import best_cap, better_hidden
 from speedprof.mitigations.gains import ceiling
 from speedprof.mitigations.mitigation import Fit, Gain, Misfit
@@ -65,8 +70,9 @@ def _predicted(run: Run, finding: Finding, gradient_bytes: int) -> tuple[int, Ga
         return cap, Gain(low=1.0, high=ceiling(finding.share * BEST), model=model)
     exchange = exchange_of(run)
     now = (exchange.bucket_cap_mb if exchange else None) or OWN_CAP_MB
-    cap, floor = best_cap(talk.transfer_ms, backward, talk.bytes or gradient_bytes, now)
-    return cap, better_hidden(finding.share * mean, floor, mean)
+    times = exchanges(run)  # per step; each of them behind a backward pass of its own
+    cap, floor = best_cap(talk.transfer_ms / times, backward / times, gradient_bytes, now)
+    return cap, better_hidden(finding.share * mean, times * floor, mean)
 
 
 def _now(run: Run) -> str:

@@ -12,14 +12,10 @@ Source: PyTorch DDP paper (VLDB 2020), performance tuning guide; halving exchang
 from __future__ import annotations
 
 from speedprof.advisor.finding import Finding
+from speedprof.advisor.rules.needless_exchange import ACCUMULATING, needless_fraction
 from speedprof.advisor.shares import number, percent
 from speedprof.mitigations.card import remedy
-from speedprof.mitigations.communication.wrapping import (
-    NOT_DDP,
-    accumulated,
-    ddp_models,
-    exchange_of,
-)
+from speedprof.mitigations.communication.wrapping import NOT_DDP, accumulated, ddp_models
 from speedprof.mitigations.communication_gains import rarer
 from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.run import Run
@@ -41,11 +37,11 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
         return Misfit(reason=NOT_DDP)
     batches = accumulated(run)
     if batches is None:
-        return Misfit(reason="batches per update were not measured")
-    hindrance = _accumulating(run) if batches >= 2 else None
+        return Misfit(reason="batches per update of one optimizer were not counted")
+    hindrance = _accumulating(run) if batches >= ACCUMULATING else None
     if hindrance is not None:
         return Misfit(reason=hindrance)
-    times = MORE if batches >= 2 else EVERY
+    times = MORE if batches >= ACCUMULATING else EVERY
     every = times * max(round(batches), 1)
     return Fit(
         reason=f"one exchange for {number(batches)} batches takes {percent(finding.share)} of the "
@@ -58,11 +54,11 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
 
 def _accumulating(run: Run) -> str | None:
     """Return what comes first where the script accumulates, None where it skips exchanges."""
-    exchange = exchange_of(run)
-    if exchange is None or exchange.unsynchronised is None:
+    needless = needless_fraction(run)
+    if needless is None:
         return "the script accumulates; whether it exchanges each time was not recorded"
-    if exchange.unsynchronised == 0:
-        return "the script accumulates and exchanges each time: no-sync ends that for nothing"
+    if needless > 0:
+        return "the script accumulates and exchanges too often: no-sync ends that for nothing"
     return None
 
 

@@ -14,15 +14,12 @@ Source: PyTorch performance tuning guide; DDP paper (VLDB 2020), where skipping 
 from __future__ import annotations
 
 from speedprof.advisor.finding import Finding
+from speedprof.advisor.rules import needless_exchange
 from speedprof.advisor.shares import number, percent
 from speedprof.mitigations.card import remedy
-from speedprof.mitigations.communication.wrapping import (
-    NOT_DDP,
-    accumulated,
-    ddp_models,
-    exchange_of,
-)
-from speedprof.mitigations.communication_gains import rarer
+from speedprof.mitigations.communication.wrapping import NOT_DDP, accumulated, ddp_models
+from speedprof.mitigations.communication_gains import LEFT_OUT_AT_LEAST
+from speedprof.mitigations.gains import removing
 from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.run import Run
 
@@ -36,21 +33,28 @@ with contextlib.nullcontext() if last else model.no_sync():
 def assess(run: Run, finding: Finding) -> Fit | Misfit:
     if not ddp_models(run):
         return Misfit(reason=NOT_DDP)
-    passes, exchange = accumulated(run), exchange_of(run)
+    passes, needless = accumulated(run), needless_exchange.needless_fraction(run)
     if passes is None:
-        return Misfit(reason="backward passes per update were not counted")
-    if passes < 2:
+        return Misfit(reason="backward passes per update of one optimizer were not counted")
+    if passes < needless_exchange.ACCUMULATING:
         return Misfit(reason=f"each update has {number(passes)} backward pass: nothing to skip")
-    if exchange is None or exchange.unsynchronised is None:
+    if needless is None:
         return Misfit(reason="whether accumulated gradients are exchanged was not recorded")
-    if exchange.unsynchronised > 0:
-        skipped = percent(exchange.unsynchronised)
-        return Misfit(reason=f"{skipped} of the backward passes run under no_sync() already")
+    if needless <= 0:
+        return Misfit(
+            reason="one exchange for each update: the others run under no_sync() already"
+        )
     every = round(passes)
+    part = 1.0 if finding.rule == needless_exchange.NAME else needless
     return Fit(
-        reason=f"gradients are exchanged after each of {every} backward passes; only the last "
-        f"exchange is used, and all take {percent(finding.share)} of the step",
-        gain=rarer(finding.low, finding.high, every),
+        reason=f"of the exchanges after {every} backward passes {percent(needless)} are not used; "
+        f"they take {percent(part * finding.share)} of the step",
+        gain=removing(
+            part * finding.low,
+            part * finding.high,
+            what="exchanging what is not used",
+            at_least=LEFT_OUT_AT_LEAST,
+        ),
         parameters={"every": every},
         by_hand=BY_HAND.format(every=every),
     )

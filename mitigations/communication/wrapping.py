@@ -26,8 +26,21 @@ def sharded_models(run: Run) -> list[Model]:
 
 
 def accumulated(run: Run) -> float | None:
-    """Return the backward passes per update, None where they were not counted."""
-    return run.backwards_per_step or run.batches_per_step
+    """Return the backward passes per update, None where they were not counted.
+
+    Several optimizers may take turns (as in a GAN): then passes are not told apart by optimizer.
+    """
+    passes = run.backwards_per_step or run.batches_per_step
+    if passes is None or len(run.optimizers) > 1:
+        return None
+    return passes / max(run.updates_per_step or 1.0, 1.0)
+
+
+def exchanges(run: Run) -> float:
+    """Return how often gradients are exchanged per update, 1 where that is not known."""
+    told = exchange_of(run)
+    skipped = (told.unsynchronised if told else None) or 0.0
+    return max((accumulated(run) or 1.0) * (1.0 - skipped), 1.0)
 
 
 def hooked(run: Run) -> bool:
