@@ -36,6 +36,8 @@ SKIPPED = {  # remedies that nobody can apply here, and why
     "bf16-gradients": "changes the training",
     "fewer-exchanges": "changes the training",
     "larger-batch": "changes the training",
+    "nearer-storage": "the slow storage is simulated, there is no nearer one",
+    "sharded-files": "the slow storage is simulated, shards would be as slow",
 }
 
 

@@ -77,11 +77,9 @@ CHANGES: dict[str, dict[str, Change]] = {
             (MAIN, KEPT),
             ("DataLoader(SlowFiles(folder)", "DataLoader(Kept(SlowFiles(folder))"),
         ),
-        "nearer-storage": lines("no latency", ("        time.sleep(LATENCY_S)\n", "")),
     },
     "storage_workers": {
         "loader-workers": lines(FIRST, ("num_workers=2)", WORKERS)),
-        "nearer-storage": lines("no latency", ("        time.sleep(0.015)\n", "")),
     },
     "cpu_preparation": {
         "loader-workers": lines(FIRST, ("shuffle=True)", f"shuffle=True, {WORKERS}")),

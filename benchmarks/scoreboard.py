@@ -110,6 +110,17 @@ remedy of its report that can be applied on this machine was applied, by argumen
 the lines that the report names, and the script ran without and with it in turn. *Predicted* is the
 range that the report gave, *measured* the ratio of the mean step times with its 95 % interval.
 
+What is predicted, and how, in short; each report says it with its own numbers:
+
+- A stall that goes away: 1 / (1 - share), at least with the part that surely goes.
+- Work that becomes rare or hides behind the rest: what is left of it, and the longer of the two.
+- A loader with k workers on c cores: what its batches cost in CPU time and in waiting, what the
+  rest of the step keeps busy, what handing over costs, and what the storage can give.
+- Kernels that run faster: Amdahl's law by class of kernels, with the ratio of the machine's roofs
+  where they were measured.
+- Several remedies: one pipeline in which each acts on what the others leave, and hidden work comes
+  to light. Gains are never added up.
+
 The scripts are the [examples](../examples) and the planted bottlenecks of the tests. This page is
 made by `python benchmarks/advice.py --out benchmarks/results --page docs/scoreboard.md`.
 """

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 
 import jsonschema
 import pytest
 import runs
 from pages import all_of, parse
+from rich.cells import cell_len
 from test_pipeline_model import BY_NAME, advice, workers
+from views_traces import VIEWS
 
 from speedprof.mitigations.catalogue import Advice
 from speedprof.mitigations.plans import Outlook, Plan, outlook, plan
@@ -171,3 +174,15 @@ def test_the_view_of_a_run_has_its_outlook() -> None:
     assert {
         one.mitigation.name for one in seen.advice if one.fit.gain
     } == seen.outlook.after.keys()
+
+
+@pytest.mark.parametrize("made", VIEWS.values(), ids=VIEWS.keys())
+def test_every_report_bears_an_outlook(made: Callable[[], View]) -> None:
+    seen = made()
+    seen = replace(seen, outlook=outlook(seen.run, seen.advice))
+    jsonschema.Draft202012Validator(to_json.schema()).validate(json.loads(to_json.render(seen)))
+    assert parse(to_html.render(seen))
+    for width in (40, 80):
+        assert all(
+            cell_len(line) <= width for line in to_text.render(seen, width=width).split("\n")
+        )
