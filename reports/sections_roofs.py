@@ -31,7 +31,8 @@ def roofs(run: Run) -> Section | None:
     if run.kind == "trace":
         return None  # the machine that recorded it is not this one
     if run.roofs is None:
-        return Section(name="roofs", title=TITLE, lead=f"{UNKNOWN}.")
+        unknown = Section(name="roofs", title=TITLE, lead=f"{UNKNOWN}.")
+        return unknown if run.step_ms is not None else None
     said = [f"{roofs_rows.measured_line(run.roofs)}; a roof is the best that was seen"]
     said += roofs_rows.remarks(run.roofs)
     found = places(run)

@@ -203,6 +203,7 @@ def test_sections_come_in_the_order_of_the_contract() -> None:
         "Outside the step",
         "Communication and ranks",
         "The machines over time",
+        "The machine against its roofs",
         "Findings",
         "All remedies",
         "What was not measured",
