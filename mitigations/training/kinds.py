@@ -49,7 +49,7 @@ def shorter_steps(
         return Misfit(reason=f"{percent(affected)} of the step would be shorter: {gain.model}")
     computing = f"{number(affected * mean)} of {number(mean)} ms"
     return Fit(
-        reason=f"{computing} of each step are computing that this makes less: {less}",
+        reason=f"{computing} of each step would have less to compute: {less}",
         gain=gain,
         by_hand=by_hand,
     )
