@@ -12,34 +12,13 @@ import remedies_training
 from case_runs import (
     Case,
     Make,
-    gpu,
-    hosting,
 )
 
-from speedprof.profiler.run import Environment
+APPLIES: dict[str, Make] = {}
 
-APPLIES: dict[str, Make] = {
-    "expandable-segments": lambda: gpu({"host": 0.3}),
-}
+MISFITS: dict[str, list[Case]] = {}
 
-MISFITS: dict[str, list[Case]] = {
-    "expandable-segments": [
-        (hosting, "runs on cpu"),
-        (
-            lambda: gpu(
-                {"host": 0.3},
-                environment=Environment(
-                    flags={"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
-                ),
-            ),
-            "already",
-        ),
-    ],
-}
-
-NOT_MEASURED: dict[str, list[Make]] = {
-    "expandable-segments": [],
-}
+NOT_MEASURED: dict[str, list[Make]] = {}
 
 for _folder in (
     remedies_loading,

@@ -1,7 +1,7 @@
 """Let the allocator's segments grow.
 
-Does: sets PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True, and takes `torch.cuda.empty_cache()`
-    out of the loop.
+Does: sets PYTORCH_CUDA_ALLOC_CONF=expandable_segments:True, takes `torch.cuda.empty_cache()` out
+    of the loop, and lets a batch of the longest samples come first, which allocates for all.
 Helps: sizes that change from step to step; a device whose memory is nearly full; frequent
     cudaMalloc.
 Avoid: sharing device tensors between processes, which needs the other allocator.
@@ -42,7 +42,7 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
         reason=f"allocating takes {percent(finding.share)} of the step",
         gain=removing(finding.low, finding.high, what="allocating", at_least=0.3),
         by_hand=f"export PYTORCH_CUDA_ALLOC_CONF={kept}expandable_segments:True\n"
-        "# and no torch.cuda.empty_cache() in the loop",
+        "# and no torch.cuda.empty_cache() in the loop; the longest batch first, where lengths vary",
     )
 
 
