@@ -22,7 +22,7 @@ from speedprof.profiler.run import Run
 HOPE = "what costs no time but buys accuracy makes shorter trainings do"
 BY_HAND = """\
 criterion = torch.nn.CrossEntropyLoss(label_smoothing=0.1)
-mixup = torchvision.transforms.v2.MixUp(alpha=0.2, num_classes=classes)
+mixup = v2.MixUp(alpha=0.2, num_classes=classes)  # from torchvision.transforms import v2
 images, labels = mixup(images, labels)  # in training only; then a shorter schedule"""
 
 
