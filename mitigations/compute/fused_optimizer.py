@@ -62,5 +62,5 @@ MITIGATION = remedy(
     treats=(("compute", "memory_bandwidth"), ("compute", "arithmetic"), ("host", "launch")),
     assess=assess,
     how="patch",
-    conflicts=("eight-bit-optimizer", "adafactor"),
+    conflicts=("eight-bit-optimizer", "adafactor", "offloading"),
 )

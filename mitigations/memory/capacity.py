@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from speedprof.advisor.finding import Finding
-from speedprof.advisor.shares import fraction, percent
+from speedprof.advisor.shares import fraction, percent, step_ms
 from speedprof.mitigations import facts
 from speedprof.mitigations.gains import ceiling
 from speedprof.mitigations.kernel_gains import bounded
@@ -106,7 +106,7 @@ def fixed_share(run: Run) -> float | None:
     if run.host is not None:
         whole = sum(getattr(run.host, name) for name in run.host.__struct_fields__)
         hosted *= 1.0 - (fraction(run.host.synchronisation_ms, whole) or 0.0)
-    updating = fraction(run.compute.optimizer_ms if run.compute else None, _step_ms(run)) or 0.0
+    updating = fraction(run.compute.optimizer_ms if run.compute else None, step_ms(run)) or 0.0
     return min(hosted + run.phases["communication"].share + updating, 1.0)
 
 
@@ -140,15 +140,15 @@ def room_gain(
         else f"{times[0]:.2f} times"
     )
     costs = [
-        f"{100 * min(cost):.0f} to {100 * max(cost):.0f} % of the step {words}"
-        for cost, words in ((each, "more for each batch of today's size"), (once, "more once"))
+        f"{100 * min(cost):+.0f} to {100 * max(cost):+.0f} % of the step {words}"
+        for cost, words in ((each, "for each batch of today's size"), (once, "once"))
         if cost != (0.0, 0.0)
     ]
     model = (
         f"per sample: {what} makes room for {grown} the batch, which spreads "
         f"{100 * SURELY * fixed:.0f} to {100 * fixed:.0f} % of the step"
     )
-    gain = bounded(min(low, high), max(low, high), ", and costs ".join([model, *costs]),
+    gain = bounded(min(low, high), max(low, high), ", and ".join([model, *costs]),
                    most=ceiling(finding.high))  # fmt: skip
     if gain.high < WORTH:
         change = 100 * (gain.high - 1.0)
@@ -157,7 +157,3 @@ def room_gain(
             f"sample by {change:.1f} % at best"
         )
     return gain
-
-
-def _step_ms(run: Run) -> float | None:
-    return sum(phase.ms for phase in run.phases.values()) if run.phases else None

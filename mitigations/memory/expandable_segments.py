@@ -42,7 +42,7 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
         reason=f"allocating takes {percent(finding.share)} of the step",
         gain=removing(finding.low, finding.high, what="allocating", at_least=0.3),
         by_hand=f"export PYTORCH_CUDA_ALLOC_CONF={kept}expandable_segments:True\n"
-        "# and no torch.cuda.empty_cache() in the loop; the longest batch first, where lengths vary",
+        "# and no torch.cuda.empty_cache() in the loop; the batch of the longest samples first",
     )
 
 
