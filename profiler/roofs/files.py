@@ -7,7 +7,6 @@ cache below that, of the disk or of a hypervisor, cannot be dropped from here.
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 import time
@@ -20,7 +19,6 @@ LARGE_BYTES, LEAST_FREE = 256 << 20, 64 << 20
 SMALL_BYTES, SMALL_FILES = 110_000, 256  # a picture of ImageNet has 110 kB on average
 READERS = 8
 BLOCK = 4 << 20
-PROBES = 64
 WRITE_S, PASS_S, LEVEL_S = 3.0, 0.8, 1.6
 SYNC_EVERY = 32 << 20
 
@@ -84,30 +82,20 @@ def _drop(descriptor: int) -> None:
 def coldness(path: str, size: int) -> float | None:
     """Drop a file from the page cache; return the part of it that is gone, None if unknowable.
 
-    A read that must not wait (RWF_NOWAIT, Linux 4.14) fails where the page is not in memory.
+    The kernel tells which pages of a mapping are in memory (mincore) without reading any.
     """
-    descriptor = os.open(path, os.O_RDONLY)
-    page = bytearray(1)
-    absent = 0
-    try:
-        _drop(descriptor)
-        for probe in range(PROBES):
-            absent += not _in_memory(descriptor, page, probe * size // PROBES)
-    except OSError as error:
-        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
-            raise
-        return None
-    finally:
-        os.close(descriptor)
-    return absent / PROBES
+    import ctypes
+    import mmap
 
-
-def _in_memory(descriptor: int, page: bytearray, at: int) -> bool:
-    try:
-        os.preadv(descriptor, [page], at, os.RWF_NOWAIT)
-    except BlockingIOError:
-        return False
-    return True
+    pages = (ctypes.c_ubyte * -(-size // mmap.PAGESIZE))()
+    with open(path, "rb") as file:
+        _drop(file.fileno())
+        with mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY) as mapped:
+            first = ctypes.c_char.from_buffer(mapped)
+            address = ctypes.c_void_p(ctypes.addressof(first))
+            failed = ctypes.CDLL(None).mincore(address, ctypes.c_size_t(size), pages)
+            del first  # or the mapping could not be closed
+    return None if failed else 1 - sum(page & 1 for page in pages) / len(pages)
 
 
 def _one(path: str, size: int) -> float:

@@ -20,6 +20,7 @@ BUDGET_S = 1.2
 BATCHES = 4  # for decoders that work ahead
 NO_PILLOW = "Pillow is not installed in the script's Python"
 NO_TORCHVISION = "torchvision is not installed in the script's Python"
+NO_DECODER = "this torchvision has no torchvision.io.decode_jpeg"  # deprecated since 0.29
 NO_DALI = "DALI is not installed in the script's Python"
 
 Decoder = Callable[[list[bytes]], Plain]
@@ -147,9 +148,13 @@ def _torchvision_gpu(files: list[bytes]) -> Plain:
 
 def _torchvision_decoder() -> tuple[Any, Any]:
     try:
-        from torchvision.io import ImageReadMode, decode_jpeg
+        import torchvision  # noqa: F401
     except ImportError as missing:
         raise Absent(NO_TORCHVISION) from missing
+    try:
+        from torchvision.io import ImageReadMode, decode_jpeg
+    except ImportError as missing:
+        raise Absent(NO_DECODER) from missing
     return decode_jpeg, ImageReadMode.RGB
 
 
