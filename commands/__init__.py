@@ -18,6 +18,7 @@ COMMANDS = {  # name -> what it does, so that `speedprof --help` loads none of t
     "analyze": "Say what recorded torch.profiler traces mean.",
     "roofs": "Measure what this machine can do at best.",
     "whatif": "Measure what a script would gain if one of its costs were gone.",
+    "tune": "Try remedies in short trials, and keep those that prove themselves.",
     "report": "Show a run again, and rewrite its report.",
     "list": "List the runs in a folder.",
     "compare": "Say whether one run's steps are slower than another's.",

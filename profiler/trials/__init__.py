@@ -51,6 +51,10 @@ def begin(session: Session, waiting: Waiting, trial: dict[str, Any]) -> None:
     if several:  # ranks must end with the same step, or they wait for each other
         session.options = replace(session.options, stop_after=length.steps)
     session.fence.guard("trial", _install)(session, str(trial["kind"]), length)
+    if trial.get("seed") is not None:
+        from speedprof.profiler.trials import losses
+
+        session.fence.guard("losses", losses.install)(session, int(trial["seed"]))
     session.begin(waiting)
     if not several:
         session.fence.guard("trial", _limit)(session, length)

@@ -1,0 +1,195 @@
+"""`speedprof tune`: try remedies on a script, keep those that are faster and prove themselves."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from speedprof.commands import closing
+from speedprof.commands.run import UpToTheScript, target
+from speedprof.commands.status_line import StatusLine
+from speedprof.profiler.errors import SpeedprofError
+from speedprof.profiler.run_folder import DEFAULT_PARENT
+
+if TYPE_CHECKING:
+    from speedprof.mitigations.tuning.tuner import Tried, Tuned
+    from speedprof.profiler.run import Run
+
+INTERRUPTED = 130  # as shells count SIGINT
+
+
+@click.command(
+    "tune",
+    cls=UpToTheScript,
+    epilog="The script's files are kept as they are: what a trial writes goes to a folder of its "
+    "own, and is deleted. Options after SCRIPT, MODULE or COMMAND are its own.",
+)
+@click.option(
+    "--budget",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MINUTES",
+    default=10.0,
+    show_default=True,
+    help="Time for all trials together.",
+)
+@click.option(
+    "--target-safety",
+    "safety",
+    type=click.Choice(["exact", "reseeded", "rounding"]),
+    default="rounding",
+    show_default=True,
+    help="Try nothing less safe than this.",
+)
+@click.option(
+    "--allow", multiple=True, metavar="NAME", help="Try this remedy, too, whatever its safety."
+)
+@click.option(
+    "--steps",
+    type=click.IntRange(min=12),
+    metavar="N",
+    default=40,
+    show_default=True,
+    help="Steps per trial after warm-up, for 4 to 15 s.",
+)
+@click.option(
+    "--out",
+    metavar="DIR",
+    default=DEFAULT_PARENT,
+    show_default=True,
+    help="Folder for the folder of trials.",
+)
+@click.option("--name", metavar="NAME", help="Name of the tuning; by default the script's.")
+@click.option(
+    "--python",
+    metavar="PATH",
+    help="Interpreter for the script; by default the active environment's.",
+)
+@click.option("--quiet", is_flag=True, help="Say the plan alone.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    *,
+    budget: float,
+    safety: str,
+    allow: tuple[str, ...],
+    steps: int,
+    out: str,
+    name: str | None,
+    python: str | None,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    r"""Find a plan that makes a script faster, by short trials of the script itself.
+
+    \b
+    speedprof tune train.py --epochs 3
+    speedprof tune --budget 5 -- torchrun --nproc-per-node 2 train.py
+    """
+    from speedprof.mitigations.plan_files import known
+    from speedprof.mitigations.tuning.outcome import save
+    from speedprof.mitigations.tuning.trial import Length
+    from speedprof.mitigations.tuning.tuner import Order, Tuner
+    from speedprof.profiler.run_folder import cannot_write
+
+    for one in allow:
+        known(one)
+    order = Order(
+        target=target(ctx, python),
+        parent=Path(out),
+        name=name,
+        budget_s=60 * budget,
+        safety=safety,
+        allow=allow,
+        length=Length(steps=steps),
+    )
+    line = StatusLine(shown=not (quiet or as_json))
+    try:
+        tuned = Tuner(order, line.tell).run()
+        before = _loaded(tuned.before)
+        plan = save(
+            tuned, machine=_machine(before), torch=before.environment.torch if before else None
+        )
+    except OSError as error:
+        raise SpeedprofError(cannot_write(Path(out), error)) from error
+    finally:
+        line.clear()
+    if as_json:
+        click.echo((tuned.folder / "tune.json").read_text("utf-8"), nl=False)
+    else:
+        _print(tuned, shlex.join(ctx.meta["speedprof.rest"]), plan, quiet=quiet)
+    ctx.exit(INTERRUPTED if tuned.ended == "interrupted" else 0)
+
+
+def _loaded(folder: Path | None) -> Run | None:
+    from speedprof.profiler.attribution import load
+
+    return None if folder is None else load(folder)
+
+
+def _machine(run: Run | None) -> str | None:
+    if run is None or not run.machines:
+        return None
+    node = run.machines[0]
+    return ", ".join([node.cpu or "unknown CPU", f"{node.cores} cores", *node.gpus])
+
+
+def _print(tuned: Tuned, script: str, plan: Path | None, *, quiet: bool) -> None:
+    if not quiet and tuned.tried:
+        click.echo(_table(tuned.tried), nl=False)
+        click.echo()
+    click.echo(_verdict(tuned))
+    if plan is not None:
+        click.echo(f"Plan: {closing.shown_path(plan)}")
+        click.echo(f"  speedprof run --apply {shlex.quote(closing.shown_path(plan))} {script}")
+    if not quiet and tuned.before is not None and tuned.after != tuned.before:
+        before, after = (closing.shown_path(one) for one in (tuned.before, tuned.after) if one)
+        click.echo(f"Before and after: speedprof compare {before} {after}")
+
+
+def _verdict(tuned: Tuned) -> str:
+    if not tuned.plan:
+        tried = f"{len(tuned.tried)} remedies were tried" if tuned.tried else "nothing was tried"
+        return f"No remedy was kept: {tried}, and then {tuned.ended}."
+    names = ", ".join(_named(one.remedy.name, one.remedy.parameters) for one in _kept(tuned))
+    if tuned.total is None:
+        return f"Kept: {names} ({tuned.ended}; the whole plan was not measured)."
+    return f"{tuned.total} as fast with {names} ({tuned.ended})."
+
+
+def _kept(tuned: Tuned) -> list[Tried]:
+    return [one for one in tuned.tried if one.kept and one.remedy in tuned.plan]
+
+
+def _named(name: str, parameters: object) -> str:
+    given = parameters if isinstance(parameters, dict) else {}
+    inside = ", ".join(f"{key}={value}" for key, value in given.items())
+    return f"{name} ({inside})" if inside else name
+
+
+def _table(tried: list[Tried]) -> str:
+    import io
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from speedprof.reports.escape import visible
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("remedy", "predicted", "measured", "", "why"):
+        table.add_column(column, overflow="fold")
+    for one in tried:
+        gain = one.predicted
+        table.add_row(
+            _named(one.remedy.name, one.remedy.parameters),
+            f"{gain.low:.2f}-{gain.high:.2f}x" if gain is not None else "-",
+            str(one.measured) if one.measured is not None else "-",
+            "kept" if one.kept else "not kept",
+            visible(one.why),
+        )
+    text = io.StringIO()
+    Console(file=text, width=max(closing.width(1), 80), highlight=False, markup=False).print(table)
+    return text.getvalue()

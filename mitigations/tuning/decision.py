@@ -1,0 +1,70 @@
+"""Whether trials show that a remedy makes steps shorter, or that more trials are needed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from speedprof.profiler.comparison import ratio_of, student
+
+WORTH = 1.03  # old / new; below, a remedy is not worth its line
+MOST_ROUNDS = 3
+
+Rows = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Speedup:
+    """Old step / new step with its 95 % interval; above 1 is faster."""
+
+    ratio: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.ratio:.2f}x [{self.low:.2f}, {self.high:.2f}]"
+
+
+def speedup(old: Sequence[Rows], new: Sequence[Rows]) -> Speedup:
+    """Compare trials without and with a remedy.
+
+    The interval holds the spread of steps within trials (see `profiler.comparison`) and, from
+    two trials of each on, that between trials, whichever is wider: two starts of one script
+    differ, too.
+    """
+    within = ratio_of(np.concatenate(new), np.concatenate(old))
+    margin = math.log(within.high / within.ratio)
+    margin = max(margin, _between(old, new))
+    return Speedup(
+        ratio=within.ratio,
+        low=within.ratio * math.exp(-margin),
+        high=within.ratio * math.exp(margin),
+    )
+
+
+def _between(old: Sequence[Rows], new: Sequence[Rows]) -> float:
+    """Return half the interval of the log ratio from the trials' means (pooled t)."""
+    groups = [np.log([_mean(rows) for rows in trials]) for trials in (old, new)]
+    freedom = sum(len(group) - 1 for group in groups)
+    if freedom < 2:
+        return 0.0
+    spread = sum(float(((group - group.mean()) ** 2).sum()) for group in groups) / freedom
+    error = math.sqrt(spread * sum(1 / len(group) for group in groups))
+    return student(freedom) * error if freedom >= 3 else 4.303 * error
+
+
+def _mean(rows: Rows) -> float:
+    return float(rows[:, 0].sum() / rows[:, 1].sum())
+
+
+def decided(found: Speedup, rounds: int) -> bool | None:
+    """Return whether to keep it; None where another round may tell."""
+    if found.low >= 1.0 and found.ratio >= WORTH and rounds >= 2:
+        return True
+    if found.high < WORTH:
+        return False
+    return None if rounds < MOST_ROUNDS else False

@@ -1,0 +1,137 @@
+"""One trial of the script under a plan, and what it measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from speedprof.mitigations.applied import MODULE
+from speedprof.mitigations.plan_files import Remedy
+from speedprof.profiler import launcher, reading, trial_runs, trials
+from speedprof.profiler.interpreter import Target
+from speedprof.profiler.measured_ceilings import FEWEST, Series, series
+from speedprof.profiler.record_facts import AppliedFact
+from speedprof.profiler.trials.losses import FACT
+
+WARMUP = 5  # steps: allocator, autotuning and the loader's first batches
+COMPILING = 10  # further ones where something is compiled
+Tell = Callable[[str], None]
+Plan = tuple[Remedy, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Length:
+    """How long each trial is: so many steps and seconds, or the most seconds."""
+
+    steps: int = 40
+    least_s: float = 4.0
+    most_s: float = 15.0
+    limit_s: float = 300.0  # of the whole trial, start-up and all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trial:
+    """A trial that is over; a problem is a result, too."""
+
+    plan: Plan
+    seed: int
+    folder: Path
+    wall_s: float
+    series: Series | None
+    losses: list[float] = field(default_factory=list)
+    applied: list[AppliedFact] = field(default_factory=list)
+    problem: str | None = None
+
+    @property
+    def step_ms(self) -> float | None:
+        return self.series.step_ms if self.series is not None and not self.problem else None
+
+    @property
+    def rows(self) -> NDArray[np.float64]:
+        """Return (wall ms, steps) by row."""
+        assert self.series is not None
+        return np.column_stack((self.series.wall_ms, self.series.count))
+
+
+class _Losses(msgspec.Struct, frozen=True):
+    losses: list[float] = []
+
+
+@dataclass(kw_only=True)
+class Trials:
+    """Starts trials, one after the other, each in a folder of its own."""
+
+    target: Target
+    folder: Path
+    length: Length
+    tell: Tell
+    made: list[Trial] = field(default_factory=list)
+
+    def run(self, plan: Plan, what: str, *, seed: int = 0, windows: bool = False) -> Trial:
+        """Make one trial; raises SpeedprofError where the script cannot be started at all."""
+        number = len(self.made) + 1
+        folder = self.folder / f"{number:02d}-{what.replace(' ', '-')}"
+        ended = trial_runs.run(
+            self._order(plan, seed, windows=windows, folder=folder),
+            folder,
+            limit_s=self.length.limit_s,
+            tell=lambda steps: self.tell(f"trial {number}, {what}: step {steps}"),
+        )
+        measured = series(folder, trials.REAL, _warmup(plan))
+        record = _record(folder)
+        losses = record.last(FACT, _Losses) if record is not None else None
+        trial = Trial(
+            plan=plan,
+            seed=seed,
+            folder=folder,
+            wall_s=ended.wall_s,
+            series=measured,
+            losses=losses.losses if losses is not None else [],
+            applied=record.all("applied", AppliedFact) if record is not None else [],
+            problem=ended.problem or _too_little(measured),
+        )
+        self.made.append(trial)
+        return trial
+
+    def _order(self, plan: Plan, seed: int, *, windows: bool, folder: Path) -> launcher.Order:
+        return launcher.Order(
+            target=self.target,
+            parent=folder.parent,
+            name=folder.name,
+            warmup=_warmup(plan),
+            windows=windows,
+            remedies=tuple({"name": one.name, "parameters": dict(one.parameters)} for one in plan),
+            applied_by=MODULE if plan else "",
+            trial={
+                "kind": trials.REAL,
+                "seed": seed,
+                "steps": self.length.steps,
+                "least_s": self.length.least_s,
+                "most_s": self.length.most_s,
+            },
+        )
+
+
+def _warmup(plan: Plan) -> int:
+    compiled = any(one.name == "compile-model" for one in plan)
+    return WARMUP + (COMPILING if compiled else 0)
+
+
+def _record(folder: Path) -> reading.Record | None:
+    """Return the record of the process that came furthest."""
+    records = [reading.read_record(path) for path in sorted(folder.glob("rank-*.rec"))]
+    return max(records, key=lambda one: len(one.rows), default=None)
+
+
+def _too_little(measured: Series | None) -> str | None:
+    if measured is None:
+        return "no training step was seen"
+    seen = len(measured.wall_ms)
+    if seen >= FEWEST:
+        return None
+    return f"only {seen} steps after warm-up were measured, {FEWEST} are needed"
