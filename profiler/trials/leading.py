@@ -32,14 +32,19 @@ def lead(overlay: Overlay, patches: Patches) -> None:
         lead_argument(patches, os, name, 0, overlay.reading)
     for name in ("chmod", "utime", "truncate", "chown"):
         patches.replace(os, name, _touching(overlay, getattr(os, name)), reason=REASON)
-    for name in ("remove", "unlink", "rmdir"):
-        patches.replace(os, name, _removing(overlay, getattr(os, name)), reason=REASON)
+    for name, instead in (
+        ("remove", overlay.remove_file),
+        ("unlink", overlay.remove_file),
+        ("rmdir", overlay.remove_folder),
+    ):
+        led = _removing(overlay, getattr(os, name), instead)
+        patches.replace(os, name, led, reason=REASON)
     patches.replace(shutil, "rmtree", _removing_all(overlay, shutil.rmtree), reason=REASON)
     patches.replace(os, "mkdir", _making(overlay, os.mkdir), reason=REASON)
     for name in ("rename", "replace"):
         patches.replace(os, name, _moving(overlay, getattr(os, name)), reason=REASON)
-    for name in ("symlink", "link"):
-        lead_argument(patches, os, name, 1, overlay.writing)
+    patches.replace(os, "symlink", _linking(overlay, os.symlink), reason=REASON)
+    patches.replace(os, "link", _copying(overlay, os.link), reason=REASON)
     patches.replace(os, "listdir", _listing(overlay, os.listdir), reason=REASON)
     patches.replace(os, "scandir", _scanning(overlay, os.scandir), reason=REASON)
 
@@ -58,8 +63,6 @@ def _opening(overlay: Overlay, original: Any) -> Any:
         if "r" in mode and overlay.too_large(file):
             return original(file, mode, *rest, **named)
         place = overlay.writing(file, keep="r" in mode or "a" in mode)
-        if "r" in mode and place is not file and not _there(place):
-            place = file  # opened for changes but not there: fails as it would
         return original(place, mode, *rest, **named)
 
     return open
@@ -122,14 +125,14 @@ def _touching(overlay: Overlay, original: Any) -> Any:
     return touch
 
 
-def _removing(overlay: Overlay, original: Any) -> Any:
+def _removing(overlay: Overlay, original: Any, instead: Callable[[str, Any], None]) -> Any:
     @functools.wraps(original)
     def remove(path: Any, *, dir_fd: int | None = None) -> None:
         full = overlay.protects(path) if dir_fd is None else None
         if full is None:
             original(path, dir_fd=dir_fd)
             return
-        overlay.remove(full, path)
+        instead(full, path)
 
     return remove
 
@@ -138,10 +141,10 @@ def _removing_all(overlay: Overlay, original: Any) -> Any:
     @functools.wraps(original)
     def rmtree(path: Any, *rest: Any, **named: Any) -> None:
         full = overlay.protects(path) if named.get("dir_fd") is None else None
-        if full is None or not overlay.exists(full):
+        if full is None or not overlay.is_folder(full):
             original(path, *rest, **named)
             return
-        overlay.remove(full, path)
+        overlay.remove_all(full, path)
 
     return rmtree
 
@@ -171,17 +174,39 @@ def _moving(overlay: Overlay, original: Any) -> Any:
     return rename
 
 
+def _linking(overlay: Overlay, original: Any) -> Any:
+    @functools.wraps(original)
+    def symlink(src: Any, dst: Any, *rest: Any, **named: Any) -> None:
+        if named.get("dir_fd") is not None:
+            original(src, dst, *rest, **named)
+            return
+        original(*overlay.linking(src, dst), *rest)
+
+    return symlink
+
+
+def _copying(overlay: Overlay, original: Any) -> Any:
+    @functools.wraps(original)
+    def link(src: Any, dst: Any, **named: Any) -> None:
+        protected = overlay.protects(src) or overlay.protects(dst)
+        if protected is None or any(value is not None for value in named.values()):
+            original(src, dst, **named)
+            return
+        overlay.copying(src, dst)
+
+    return link
+
+
 def _listing(overlay: Overlay, original: Any) -> Any:
     @functools.wraps(original)
     def listdir(path: Any = ".") -> Any:
         full = overlay.protects("." if path is None else path)
         if full is None:
             return original(path)
-        users, ours = overlay.names(full)
-        theirs = original(path) if users else []
-        if isinstance(path, bytes):
-            ours = [os.fsencode(name) for name in ours]
-        return [*theirs, *(name for name in ours if name not in set(theirs))]
+        if not overlay.is_folder(full):
+            return original(overlay.listed(full)[0])  # fails as the script expects
+        names = overlay.remaining(full)
+        return [os.fsencode(name) for name in names] if isinstance(path, bytes) else names
 
     return listdir
 
@@ -192,14 +217,15 @@ def _scanning(overlay: Overlay, original: Any) -> Any:
         full = overlay.protects("." if path is None else path)
         if full is None:
             return original(path)
-        users, ours = overlay.names(full)
-        if users and not ours:
+        folders = overlay.listed(full)
+        if folders == (full,) and not overlay.deleting:
             return original(path)
-        parts = [original(overlay.place(full))] if ours or not users else []
-        return Listing(*parts, *([original(path)] if users else []))
+        if not overlay.is_folder(full):
+            return original(folders[0])
+        # the trial's own entries first: they stand in front of the user's
+        return Listing(
+            [original(path if one == full else one) for one in reversed(folders)],
+            set(overlay.remaining(full)),
+        )
 
     return scandir
-
-
-def _there(path: Any) -> bool:
-    return os.path.lexists(path)

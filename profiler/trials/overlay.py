@@ -54,6 +54,11 @@ class Overlay:
             full == one or full.startswith(f"{one}/") for one in self._gone
         )
 
+    @property
+    def deleting(self) -> bool:
+        """Whether the script has deleted anything of the user's."""
+        return bool(self._gone)
+
     def exists(self, full: str) -> bool:
         """Whether the script would find something there."""
         return _mode(self.place(full)) is not None or (
@@ -69,27 +74,76 @@ class Overlay:
             return path
         place = self.place(full)
         if _mode(place) is not None:
-            return place
+            target = self._target(full)
+            return place if target is None else self.reading(target)
         if self.gone(full):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         return path
 
-    def names(self, full: str) -> tuple[bool, list[str]]:
-        """Return whether the user's folder is to be listed, and the names in the trial's."""
+    def listed(self, full: str) -> tuple[str, ...]:
+        """Return the folders that make up one, the user's first; one at least.
+
+        Where there is none, listing what is returned fails as the script expects.
+        """
         place = self.place(full)
-        ours = posix.listdir(place) if _is_folder(place) else []
-        return not self.gone(full) and (_is_folder(full) or not _is_folder(place)), ours
+        mode = _mode(place)
+        users = not self.gone(full) and _is_folder(full)
+        if mode is None:
+            return (place,) if self.gone(full) else (full,)
+        return (full, place) if users and stat.S_ISDIR(mode) else (place,)
+
+    def remaining(self, full: str) -> list[str]:
+        """Return the names in a folder, without those that the script has deleted."""
+        users, *ours = self.listed(full)
+        kept = [name for name in posix.listdir(users) if self.exists(f"{full}/{name}")]
+        return [*kept, *(name for one in ours for name in posix.listdir(one) if name not in kept)]
+
+    def _target(self, full: str) -> str | None:
+        """Return what a link that the trial made leads to, in the script's own terms."""
+        place = self.place(full)
+        mode = _mode(place)
+        if mode is None or not stat.S_ISLNK(mode):
+            return None
+        target = posix.readlink(place).removeprefix(self._files)
+        return os.path.normpath(os.path.join(os.path.dirname(full), target))
 
     # -- changing
+
+    def linking(self, target: Any, path: Any) -> tuple[Any, Any]:
+        """Return the arguments of symlink: a link to the user's is one to its place here."""
+        full = self.protects(path)
+        if full is None:
+            return target, path
+        text = os.fsdecode(target)
+        to = self.protects(text) if os.path.isabs(text) else None
+        if self.exists(full):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        whole = os.path.normpath(os.path.join(os.path.dirname(full), text))
+        if self.protects(whole) is not None and self.is_folder(whole):
+            self._make_parent(f"{self.place(whole)}/")  # what is written through the link
+        return text if to is None else self.place(to), self.writing(path)
+
+    def copying(self, source: Any, path: Any) -> None:
+        """Stand in for a hard link, through which the user's file could be changed."""
+        full = self.protects(path)
+        if full is not None and self.exists(full):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+        _copy(os.fspath(self.reading(source)), self.writing(path))
 
     def writing(self, path: Any, *, keep: bool = False) -> Any:
         """Return where to write a path instead; `keep`: what is there stays and is added to.
 
-        A path that cannot be written by anybody comes back as it is, and fails as it would.
+        What is returned for a protected path is never the user's file. Where the folder is
+        missing, it is missing in the scratch folder, too.
         """
         full = self.protects(path)
-        if full is None or not self.exists(os.path.dirname(full)):
+        if full is None:
             return path
+        target = self._target(full)
+        if target is not None:
+            return self.writing(target, keep=keep)
+        if not self.is_folder(os.path.dirname(full)):
+            return self.place(full)
         mode = None if self.gone(full) else _mode(full)
         if mode is not None and not stat.S_ISREG(mode) and not stat.S_ISLNK(mode):
             return path  # a folder, a device, a pipe: nothing is overwritten
@@ -102,7 +156,7 @@ class Overlay:
     def too_large(self, path: Any) -> bool:
         """Whether a file is too large to be copied before it is changed."""
         full = self.protects(path)
-        if full is None or _mode(self.place(full)) is not None:
+        if full is None or _mode(self.place(full)) is not None or self.gone(full):
             return False
         try:
             return posix.stat(full).st_size > LARGEST_COPY
@@ -113,13 +167,34 @@ class Overlay:
         """Stand in for mkdir."""
         if self.exists(full):
             raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
-        if not self.exists(os.path.dirname(full)):
+        if not self.is_folder(os.path.dirname(full)):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         self._make_parent(self.place(full))
         posix.mkdir(self.place(full))
 
-    def remove(self, full: str, path: Any) -> None:
-        """Stand in for the deletion of a file, a folder, or all that is in it."""
+    def remove_file(self, full: str, path: Any) -> None:
+        """Stand in for unlink."""
+        if self.is_folder(full):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), path)
+        self.remove_all(full, path)
+
+    def remove_folder(self, full: str, path: Any) -> None:
+        """Stand in for rmdir."""
+        if self.exists(full) and not self.is_folder(full):
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+        if self.exists(full) and self.remaining(full):
+            raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), path)
+        self.remove_all(full, path)
+
+    def is_folder(self, full: str) -> bool:
+        """Whether the script would find a folder there."""
+        place = self.place(full)
+        if _mode(place) is not None:
+            return _is_folder(place)
+        return not self.gone(full) and _is_folder(full)
+
+    def remove_all(self, full: str, path: Any) -> None:
+        """Stand in for the deletion of a file, or of a folder with all that is in it."""
         if not self.exists(full):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         self._delete(self.place(full))
@@ -136,7 +211,7 @@ class Overlay:
         if full is None:
             return source, to
         if not self.exists(full):
-            return source, target  # fails as it would
+            return self.place(full), to  # not there, as the script expects
         place = self.place(full)
         if _mode(place) is None:
             self._gone.add(full)
@@ -173,18 +248,18 @@ class Overlay:
 
 
 class Listing:
-    """What `os.scandir` returns: the entries of both folders, each name once."""
+    """What `os.scandir` returns, of several folders: each name once, and none that is gone."""
 
-    def __init__(self, *parts: Any) -> None:
-        self._parts = parts
+    def __init__(self, parts: list[Any], kept: set[str]) -> None:
+        self._parts, self._kept = parts, kept
         self._entries = self._each()
 
     def _each(self) -> Iterator[Any]:
-        seen = set()
         for part in self._parts:
             for entry in part:
-                if entry.name not in seen:
-                    seen.add(entry.name)
+                name = os.fsdecode(entry.name)
+                if name in self._kept:
+                    self._kept.remove(name)
                     yield entry
 
     def __iter__(self) -> Listing:
