@@ -171,7 +171,11 @@ def test_a_balanced_step_may_still_get_what_its_findings_are_worth() -> None:
 
 
 def test_a_run_without_findings_gets_no_advice() -> None:
-    assert advice(runs.run({"host": 0.02})) == ()
+    assert advice(runs.run(phases=None)) == ()
+
+
+def test_computing_that_nothing_is_known_of_gets_no_remedy_but_less_of_it() -> None:
+    assert all(one.mitigation.changes_training for one in advice(runs.run({"host": 0.02})))
 
 
 def test_what_does_not_apply_is_told_with_its_reason() -> None:
