@@ -18,7 +18,7 @@ from speedprof.mitigations.host.create_on_device import created_there
 from speedprof.mitigations.kernel_gains import MOST_SPREAD
 from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.roofs.roofs import Level, Processor, Roofs
-from speedprof.profiler.run import Environment, Run
+from speedprof.profiler.run import Arithmetic, ArithmeticKind, Environment, Run
 
 OURS = remedies_compute.APPLIES | remedies_host.APPLIES | remedies_memory.APPLIES
 EACH = pytest.mark.parametrize("name", OURS)
@@ -188,3 +188,20 @@ def test_the_written_norm_computes_the_same_in_autocasts_type(layer: str) -> Non
         after = model(inputs)
     assert after.dtype == torch.bfloat16
     assert torch.allclose(before, after.float(), atol=0.05)
+
+
+def test_half_precision_is_not_advised_where_this_machine_was_measured_to_be_no_faster() -> None:
+    misfit = assess("bf16-autocast", with_roofs(50.0, 45.0))
+    assert isinstance(misfit, Misfit)
+    assert "0.90 times as fast as fp32 here" in misfit.reason
+
+
+def test_products_far_below_their_roof_gain_by_half_the_bytes_at_most() -> None:
+    slow = ArithmeticKind(ms=60.0, counted_ms=60.0, flops=1e9, tflops_per_s=0.1, of_peak=0.1)
+    counted = Arithmetic(
+        flops=1e9, tflops_per_s=0.1, coverage=1.0, precisions={"fp32": 1e9},
+        kinds={"matmul": slow},
+    )  # fmt: skip
+    inside = runs.compute("memory_bandwidth", arithmetic=counted)
+    run = flagged(WHOLE, name=A100, compute=inside)
+    assert products.faster(run, "matmul", "bf16") == (pytest.approx(2.0**0.5), 2.0)

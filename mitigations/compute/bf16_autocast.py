@@ -73,7 +73,8 @@ def _unfit(run: Run) -> str | None:
         return f"the model is in {', '.join(sorted(facts.dtypes(run)))} already"
     if products.autocast(run) not in (None, "off"):
         return f"autocast computes in {products.autocast(run)} already"
-    return _too_old(run) if facts.is_gpu(run) else _unfit_without_gpu(run)
+    hindrance = _too_old(run) if facts.is_gpu(run) else _unfit_without_gpu(run)
+    return hindrance or products.not_faster(run, "bf16")
 
 
 def _unfit_without_gpu(run: Run) -> str | None:

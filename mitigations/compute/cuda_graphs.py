@@ -1,4 +1,4 @@
-"""Launch a whole step's kernels as one CUDA graph.
+"""Launch a step's kernels as CUDA graphs.
 
 Does: records the model's forward and backward once and replays them, with
     `torch.cuda.make_graphed_callables`; with the compiler, `mode="reduce-overhead"` does the same.

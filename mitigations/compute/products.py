@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from speedprof.advisor.shares import percent
 from speedprof.mitigations import facts
-from speedprof.mitigations.kernel_gains import PUBLISHED, REACHED, chain_length, product_speedup
+from speedprof.mitigations.kernel_gains import (
+    HALF_THE_BYTES,
+    PUBLISHED,
+    REACHED,
+    chain_length,
+    product_speedup,
+)
 from speedprof.profiler.device_peaks import device_peaks
+from speedprof.profiler.operators import REACHED as REACHED_BY_ARITHMETIC
 from speedprof.profiler.run import Run
 
 PRECISION = "float32_matmul_precision"
 CONVOLUTIONS = "cudnn.allow_tf32"  # torch's default is True
+WORTH_CASTING = 1.2  # times as fast: below it casts eat what products gain
 PRODUCTS = ("matmul", "convolution", "attention")
 STREAMS = ("elementwise", "normalisation", "reduction")
 TENSOR_CORES = ("bfloat16", "float16", "bf16", "fp16", "tf32", "fp8")
@@ -34,9 +42,10 @@ def faster(run: Run, kind: str, then: str) -> tuple[float, float]:
     """Return the slowest and fastest speed-up of products of this kind in type `then`.
 
     By the ratio of the machine's measured roofs, or else of the device's published ones.
-    Where no roofs were measured, convolutions and attention get the published range at least:
-    cuDNN's kernels in TF32 stay further below their roof than cuBLAS's, and only half precision
-    has the fastest attention.
+    Products that stay far below the roof of today's type wait for memory: they gain by half the
+    bytes at most. Where no roofs were measured, convolutions and attention get the published
+    range at least: cuDNN's kernels in TF32 stay further below their roof than cuBLAS's, and only
+    half precision has the fastest attention.
     """
     today = now(run, kind)
     measured, published = _measured(run, kind), _published(run)
@@ -44,8 +53,28 @@ def faster(run: Run, kind: str, then: str) -> tuple[float, float]:
         if today is not None and roofs.get(today) and roofs.get(then):
             slowest, fastest = product_speedup(roofs[then] / roofs[today], reached=reached)
             least = PUBLISHED[1] if kind != "matmul" and not measured else 1.0
-            return slowest, max(fastest, least)
-    return PUBLISHED
+            return _by_bytes(run, kind, (slowest, max(fastest, least)))
+    return _by_bytes(run, kind, PUBLISHED)
+
+
+def _by_bytes(run: Run, kind: str, faster: tuple[float, float]) -> tuple[float, float]:
+    """Limit the range to half the bytes where these products do not come near their roof."""
+    counted = run.compute.arithmetic if run.compute else None
+    reached = counted.kinds[kind].of_peak if counted and kind in counted.kinds else None
+    if reached is None or reached >= REACHED_BY_ARITHMETIC:
+        return faster
+    return min(faster[0], HALF_THE_BYTES**0.5), min(faster[1], HALF_THE_BYTES)
+
+
+def not_faster(run: Run, then: str) -> str | None:
+    """Say that this machine was measured to multiply no faster in type `then`, else None."""
+    roofs, today = _measured(run, "matmul"), now(run, "matmul")
+    if today is None or not roofs.get(today) or not roofs.get(then):
+        return None
+    ratio = roofs[then] / roofs[today]
+    if ratio >= WORTH_CASTING:
+        return None
+    return f"matrix products in {then} were measured {ratio:.2f} times as fast as {today} here"
 
 
 def _measured(run: Run, kind: str) -> dict[str, float]:
