@@ -12,6 +12,8 @@ VIEWS = "bucket_cap_mb=<bucket_cap_mb>, gradient_as_bucket_view=True, static_gra
 BUCKETS = "bucket_cap_mb=<bucket_cap_mb>, gradients as views, static graph"
 OFTEN = "every <every> steps"
 ASK = "service.submit(ask_service, "
+FIRST_ASKED = f"[{ASK}number) for number in range(<ahead>)]"
+NEXT_ASKED = f"pending.append({ASK}step + <ahead>))"
 
 
 def autocast(line: str) -> Change:
@@ -68,13 +70,11 @@ CHANGES: dict[str, dict[str, Change]] = {
     },
     "synchronisation": {
         "deferred-reading": lines(
-            "asked a step ahead",
-            ("        for step, ", f"        pending = {ASK}0)\n        for step, "),
-            (
-                "            loss = ",
-                f"            following = {ASK}step + 1)\n            loss = ",
-            ),
-            (f"{ASK}step).result()", "pending.result()\n            pending = following"),
+            "asked <ahead> steps ahead, as many at once",
+            ("ThreadPoolExecutor(1)", "ThreadPoolExecutor(<ahead>)"),
+            ("        for step, ", f"        pending = {FIRST_ASKED}\n        for step, "),
+            ("            loss = ", f"            {NEXT_ASKED}\n            loss = "),
+            (f"{ASK}step)", "pending.pop(0)"),
         ),
     },
     "checkpoint": {

@@ -54,18 +54,20 @@ def rarer(low_share: float, high_share: float, every: int, *, what: str) -> Gain
     return Gain(low=low, high=ceiling(high_share * saved), model=model)
 
 
-def overlapped(low_share: float, high_share: float, *, what: str) -> Gain:
+def overlapped(low_share: float, high_share: float, *, what: str, at_once: int = 1) -> Gain:
     """Return the gain of doing beside the rest of the step what the step waits for now.
 
     The step is then as long as the longer of the two: a wait of most of the step hides behind
-    little, and two halves gain 2x at best. At the careful end the rest slows down (`COMPETITION`).
+    little, and two halves gain 2x at best. With more of it `at_once` the wait is shared by so many
+    steps, at the careful end by half as many: whoever is asked may not answer all at once. The
+    rest slows down there, too (`COMPETITION`).
     """
     rests = (1.0 - low_share, 1.0 - high_share)
-    best = min(max(low_share, rests[0]), max(high_share, rests[1]))
-    worst = max(low_share, high_share, (1.0 + COMPETITION) * max(rests))
+    best = min(max(low_share / at_once, rests[0]), max(high_share / at_once, rests[1]))
+    worst = max(high_share / max(at_once / 2.0, 1.0), (1.0 + COMPETITION) * max(rests))
     model = (
         f"the longer of the two instead of one after the other: {shares(low_share, high_share)} "
-        f"of the step {what}, beside the rest"
+        f"of the step {what}, {at_once} at once, beside the rest"
     )
     return Gain(low=1.0 / min(worst, 1.0), high=1.0 / max(best, 0.01), model=model)
 

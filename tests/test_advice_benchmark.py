@@ -17,7 +17,7 @@ from speedprof.mitigations.catalogue import CATALOGUE, Advice
 
 ROOT = Path(__file__).parent.parent
 NAMES = {remedy.name for remedy in CATALOGUE}
-GIVEN = {"num_workers": 2, "bucket_cap_mb": 8, "every": 50, "times_rarer": 98}
+GIVEN = {"num_workers": 2, "bucket_cap_mb": 8, "every": 50, "times_rarer": 98, "ahead": 8}
 Load = Callable[[str], ModuleType]
 
 

@@ -172,6 +172,11 @@ def test_two_halves_beside_each_other_take_half_as_long_at_best() -> None:
     assert (gain.low, gain.high) == (pytest.approx(1 / 0.6), pytest.approx(2.0))
 
 
+def test_eight_answers_at_once_take_an_eighth_of_the_wait_or_a_quarter() -> None:
+    gain = overlapped(0.96, 0.96, what="waiting", at_once=8)
+    assert (gain.low, gain.high) == (pytest.approx(1 / 0.24), pytest.approx(1 / 0.12))
+
+
 @given(shares)
 def test_doing_it_meanwhile_gains_at_most_what_leaving_it_out_does(
     pair: tuple[float, float],

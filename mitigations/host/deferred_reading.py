@@ -13,10 +13,12 @@ Source: PyTorch performance tuning guide (avoid unnecessary synchronisation); no
 
 from __future__ import annotations
 
+import math
+
 from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import number, percent, step_ms, top_line
 from speedprof.mitigations.card import remedy
-from speedprof.mitigations.gains import removing
+from speedprof.mitigations.gains import overlapped, removing
 from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.run import Run
 
@@ -29,10 +31,11 @@ total_loss += loss.detach()  # stays on the device
 if step % {every} == 0:
     print(total_loss.item() / {every}); total_loss.zero_()"""
 
+MOST_AHEAD = 8  # steps: answers that are older are seldom wanted
 AHEAD = """\
-# {where}: ask a step ahead, and take the answer when it is needed
-following = executor.submit(ask, step + 1)  # before this step's forward pass
-answer = pending.result(); pending = following"""
+# {where}: ask {ahead} steps ahead, in as many threads, and take each answer when it is needed
+pending.append(executor.submit(ask, step + {ahead}))  # before this step's forward pass
+answer = pending.popleft().result()  # pending: a collections.deque of the steps before"""
 
 
 def assess(run: Run, finding: Finding) -> Fit | Misfit:
@@ -53,10 +56,13 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
     line = top_line(run, "host", "waiting")
     if line is None:
         return Misfit(reason="which calls wait was not measured")
+    waited = min(finding.low, line.share)
+    ahead = min(max(1, math.ceil(waited / max(1.0 - waited, 0.01))), MOST_AHEAD)
     return Fit(
         reason=f"{percent(line.share)} of the step are waited away at {line.where}",
-        gain=removing(min(finding.low, line.share), finding.high, what="waiting", at_least=LEAST),
-        by_hand=AHEAD.format(where=line.where),
+        gain=overlapped(waited, finding.high, what="waiting", at_once=ahead),
+        parameters={"ahead": ahead},
+        by_hand=AHEAD.format(where=line.where, ahead=ahead),
     )
 
 

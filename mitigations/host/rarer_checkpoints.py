@@ -15,7 +15,7 @@ from __future__ import annotations
 from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import percent
 from speedprof.mitigations.card import remedy
-from speedprof.mitigations.gains import removing
+from speedprof.mitigations.gains import rarer
 from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.run import Run
 
@@ -36,9 +36,7 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
     times = max(2, round(finding.share / AIM))
     return Fit(
         reason=f"saving takes {percent(finding.share)} of the time, {times} times less often 1 %",
-        gain=removing(
-            finding.low, finding.high * (1 - 1 / times), what="writing checkpoints", at_least=0.7
-        ),
+        gain=rarer(finding.low, finding.high, times, what="writing checkpoints"),
         parameters={"times_rarer": times},
         by_hand=BY_HAND.format(where=finding.where or "where torch.save is called", times=times),
     )

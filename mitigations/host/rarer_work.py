@@ -13,12 +13,11 @@ from __future__ import annotations
 from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import percent
 from speedprof.mitigations.card import remedy
-from speedprof.mitigations.gains import removing
+from speedprof.mitigations.gains import rarer
 from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.run import Line, Run
 
 EVERY = 50
-LEAST = 0.5  # of what is seen there: some of it may have to stay
 WORTH = 0.02  # of the step
 BY_HAND = """\
 # {where}{code}
@@ -35,9 +34,7 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
     part = min(1.0, line.share / max(finding.share, 1e-9))
     return Fit(
         reason=f"{percent(line.share)} of the step were seen at {line.where} in {line.function}",
-        gain=removing(
-            finding.low * part, finding.high * part, what=f"at {line.where}", at_least=LEAST
-        ),
+        gain=rarer(finding.low * part, finding.high * part, EVERY, what=f"at {line.where}"),
         parameters={"every": EVERY},
         by_hand=BY_HAND.format(
             where=line.where, code=f": {line.code.strip()}" if line.code else "", every=EVERY
