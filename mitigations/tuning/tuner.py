@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from speedprof.advisor.judgement import judge
@@ -12,6 +12,7 @@ from speedprof.mitigations.applied.automatic import AUTOMATIC
 from speedprof.mitigations.catalogue import Advice, advise, find
 from speedprof.mitigations.mitigation import SAFETIES, Gain
 from speedprof.mitigations.plan_files import Remedy
+from speedprof.mitigations.tuning.candidates import advised, neighbours, together
 from speedprof.mitigations.tuning.decision import WORTH, Speedup, decided, speedup
 from speedprof.mitigations.tuning.proof import Proof, prove
 from speedprof.mitigations.tuning.trial import Length, Plan, Tell, Trial, Trials
@@ -153,7 +154,7 @@ class Tuner:
             if name not in AUTOMATIC or not self._allowed(advice):
                 continue
             gain = advice.fit.gain
-            remedy = _remedy(name, advice.fit.parameters)
+            remedy = advised(name, advice.fit.parameters)
             if _key(remedy) in self._done or self._in_force(name):
                 continue
             if gain is None or gain.high >= WORTH:
@@ -171,7 +172,7 @@ class Tuner:
     def _try(self, candidate: _Candidate) -> Tried:
         """Make trials with and without it in turns until they decide."""
         remedy = candidate.remedy
-        plan = _with(self.tuned.plan, remedy)
+        plan = together(self.tuned.plan, remedy)
         made: list[Trial] = []
         found: Speedup | None = None
         verdict: bool | None = None
@@ -222,7 +223,7 @@ class Tuner:
 
     def _search(self, candidate: _Candidate) -> None:
         """Try the neighbours of a parameter that was only predicted."""
-        for remedy in _neighbours(candidate.remedy):
+        for remedy in neighbours(candidate.remedy):
             if _key(remedy) in self._done:
                 continue
             self._done.add(_key(remedy))
@@ -239,30 +240,6 @@ class Tuner:
             new.append(self._trial(self.tuned.plan, "the plan"))
         if not any(trial.problem for trial in (*old, *new)):
             self.tuned.total = speedup([one.rows for one in old], [one.rows for one in new])
-
-
-def _remedy(name: str, parameters: object) -> Remedy:
-    """Return the remedy with the advised parameters that can be set, named in the plan."""
-    known = AUTOMATIC[name].parameters
-    given = dict(parameters) if isinstance(parameters, dict) else {}
-    main = AUTOMATIC[name].main
-    chosen = {key: value for key, value in given.items() if key in known}
-    if main is not None and main not in chosen and known[main].default is not None:
-        chosen[main] = known[main].default
-    return Remedy(name=name, parameters=chosen)
-
-
-def _with(plan: Plan, remedy: Remedy) -> Plan:
-    """Return the plan with this remedy, in place of the same one with other parameters."""
-    return (*(one for one in plan if one.name != remedy.name), remedy)
-
-
-def _neighbours(remedy: Remedy) -> Iterator[Remedy]:
-    workers = remedy.parameters.get("num_workers")
-    if remedy.name == "loader-workers" and isinstance(workers, int):
-        for other in (workers + 1, workers - 1):
-            if other >= 1:
-                yield replace(remedy, parameters={**remedy.parameters, "num_workers": other})
 
 
 def _key(remedy: Remedy) -> tuple[str, str]:
