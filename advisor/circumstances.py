@@ -1,10 +1,13 @@
 """What belongs to a finding without being one: it costs nothing that was measured by itself.
 
 Each function returns a part of a sentence, or nothing where the fact is unknown or unremarkable.
-A rule adds it to its own evidence, so that the reader gets one story instead of twenty warnings.
+What belongs to one kind of finding is added by its rule; what may belong to several (`SHARED`) is
+told once, by `story`, with the largest of them: one story instead of twenty warnings.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from speedprof.advisor.loading import CORES_FREE_BELOW, cpu_load
 from speedprof.advisor.shares import number, percent, plenty, size, step_ms
@@ -170,6 +173,16 @@ def arithmetic_roof(run: Run) -> str:
         f"it multiplies at {number(counted.tflops_per_s)} TFLOP/s, this machine's best in {main} "
         f"is {number(level.best)}"
     )
+
+
+# what may belong to several findings, and the (phase, cause)s that it may belong to
+ON_HOST = (("host", "launch"), ("host", "python"), ("host", "synchronisation"))
+ON_CORES = (*ON_HOST[:2], ("data_loading", "cpu_preparation"))
+SHARED: tuple[tuple[Callable[[Run], str], tuple[tuple[str, str], ...]], ...] = (
+    (debugging, ON_HOST),
+    (changing_shapes, ON_HOST[:2]),
+    (crowd, ON_CORES),
+)
 
 
 def _busiest(run: Run) -> Machine | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from statistics import median
 
+from speedprof.advisor import circumstances
 from speedprof.advisor.finding import Finding
 from speedprof.profiler.run import Run
 
@@ -19,10 +20,35 @@ def as_one_story(run: Run, findings: list[Finding]) -> list[Finding]:
     """Mark each finding that is only the consequence, or the inside, of another one."""
     told = {found.rule: found for found in findings}
     root = _crowding(told) | _needless(told) | _lateness(run, findings) | _warming(told)
-    return [
+    marked = [
         replace(found, symptom_of=root[found.rule]) if found.rule in root else found
         for found in findings
     ]
+    return _with_circumstances(run, marked)
+
+
+def _with_circumstances(run: Run, findings: list[Finding]) -> list[Finding]:
+    """Tell each circumstance once, with the largest finding that it may belong to."""
+    around: dict[str, list[str]] = {}
+    for tell, concerned in circumstances.SHARED:
+        here = [found for found in findings if _concerns(run, found, concerned)]
+        largest = max(here, key=lambda found: found.share, default=None)
+        text = tell(run)
+        if largest and text and not any(text in found.evidence for found in findings):
+            around.setdefault(largest.rule, []).append(text)
+    return [
+        replace(found, evidence=found.evidence + circumstances.joined(*around[found.rule]))
+        if found.rule in around
+        else found
+        for found in findings
+    ]
+
+
+def _concerns(run: Run, found: Finding, concerned: tuple[tuple[str, str], ...]) -> bool:
+    """Tell whether the finding is of such a cause; what needs cores is all computing on a CPU."""
+    computes = found.phase == "compute" and run.device == "cpu"
+    cores = concerned == circumstances.ON_CORES and computes
+    return cores or any(found.phase == p and found.cause == c for p, c in concerned)
 
 
 def _crowding(told: dict[str, Finding]) -> dict[str, str]:

@@ -127,6 +127,23 @@ def test_what_is_as_it_should_be_is_not_mentioned(make: Callable[..., Run]) -> N
     assert judge(make(**QUIET)) == judge(make())
 
 
+def test_what_concerns_several_findings_is_told_once_with_the_largest() -> None:
+    slow = {"host": runs.host(launch_ms=14.0, python_ms=16.0)}
+    both = {**CROWDED, **flags(CUDA_LAUNCH_BLOCKING="1"), **slow}
+    run = runs.run({LOADING: 0.2, "host": 0.3}, loaders=[runs.preparing(0, 20.0)], **both)
+    told = {found.rule: found.evidence for found in judge(run).findings}
+    assert [rule for rule, text in told.items() if "each launch wait" in text] == ["python-time"]
+    assert [rule for rule, text in told.items() if "other programs" in text] == [
+        "preparation-bound"
+    ]
+
+
+def test_a_crowd_that_a_rule_names_itself_is_not_told_again() -> None:
+    queueing = runs.preparing(4, 360.0, queued_ms=180.0, getitem_cpu_ms=150.0)
+    judged = judge(loading(queueing, **CROWDED))
+    assert sum("other programs" in found.evidence for found in judged.findings) == 1
+
+
 def test_circumstances_alone_are_no_findings() -> None:
     """Everything odd at once, and no phase that suffers from it."""
     odd = {**ROOFS, **SHAPES, **CROWDED, **COMPILED, **flags(CUDA_LAUNCH_BLOCKING="1")}

@@ -11,9 +11,10 @@ Threshold: 5 % of the step, and a quarter of the time of making a batch: below i
 
 from __future__ import annotations
 
+from speedprof.advisor import circumstances
 from speedprof.advisor.finding import Finding
 from speedprof.advisor.loading import explain, production_ms
-from speedprof.advisor.shares import finding, fraction, number, percent, plenty, worth_naming
+from speedprof.advisor.shares import finding, fraction, number, plenty, worth_naming
 from speedprof.profiler.run import Machine, Run
 
 NAME = "cpu-oversubscription"
@@ -47,10 +48,5 @@ def _crowd(run: Run, machine: Machine | None, workers: int) -> str:
         for count, noun in ((workers, "worker"), (threads, "compute thread"))
         if count
     )
-    others = (
-        f"other programs take {percent(machine.other_load)} of the machine"
-        if machine.other_load and machine.other_load >= 0.1
-        else ""
-    )
-    who = ", ".join(text for text in (own, others) if text)
+    who = ", ".join(text for text in (own, circumstances.crowd(run)) if text)
     return f" ({who}, on {plenty(machine.cores, 'core')})" if who else ""

@@ -32,9 +32,7 @@ def check(run: Run) -> Finding | None:
     operators = run.compute.operators_per_step if run.compute else None
     many = f"{_operators(operators)} a step: " if operators else ""
     line = top_line(run, "host", "launch")
-    around = circumstances.joined(
-        circumstances.tiny(run), circumstances.debugging(run), circumstances.changing_shapes(run)
-    )
+    around = circumstances.joined(circumstances.tiny(run))
     evidence = f"{many}launching work on an idle device takes {cost.text} of each step{around}"
     return finding(cost, NAME, "launch", evidence=evidence, where=line.where if line else None)
 

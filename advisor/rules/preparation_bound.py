@@ -43,7 +43,7 @@ def _evidence(run: Run, loading: Loading, cost: Part) -> str:
     return (
         f"a batch costs {number(cpu)} ms of CPU{_costliest(loader)} and is made by {makers}; "
         f"waiting for it takes {cost.text} of each step"
-        + circumstances.joined(circumstances.saturated(run), circumstances.crowd(run))
+        + circumstances.joined(circumstances.saturated(run))
     )
 
 

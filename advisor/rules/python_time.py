@@ -10,7 +10,6 @@ Threshold: 5 % of the step (see `shares.FINDING_SHARE`).
 
 from __future__ import annotations
 
-from speedprof.advisor import circumstances
 from speedprof.advisor.finding import Finding
 from speedprof.advisor.rules.launch_bound import host_part
 from speedprof.advisor.shares import at, finding, number, percent, top_line
@@ -34,8 +33,5 @@ def check(run: Run) -> Finding | None:
         if run.garbage_ms and run.garbage_ms >= GARBAGE * cost.ms
         else ""
     )
-    around = circumstances.joined(
-        circumstances.debugging(run), circumstances.changing_shapes(run), circumstances.crowd(run)
-    )
-    evidence = f"Python keeps the device waiting {cost.text} of each step{most}{pauses}{around}"
+    evidence = f"Python keeps the device waiting {cost.text} of each step{most}{pauses}"
     return finding(cost, NAME, "python", evidence=evidence, where=line.where if line else None)

@@ -9,7 +9,6 @@ Threshold: 5 % of the step (see `shares.FINDING_SHARE`).
 
 from __future__ import annotations
 
-from speedprof.advisor import circumstances
 from speedprof.advisor.finding import Finding
 from speedprof.advisor.rules.launch_bound import host_part
 from speedprof.advisor.shares import at, finding, number, top_line
@@ -34,6 +33,5 @@ def check(run: Run) -> Finding | None:
         else ""
     )
     waiting = "waiting" if run.device == "cpu" else "waiting for the device and refilling it"
-    around = circumstances.joined(circumstances.debugging(run))
-    evidence = f"{calls}{waiting} takes {cost.text} of each step{around}"
+    evidence = f"{calls}{waiting} takes {cost.text} of each step"
     return finding(cost, NAME, "synchronisation", evidence=evidence, where=where)
