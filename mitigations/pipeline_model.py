@@ -29,7 +29,7 @@ from speedprof.profiler.run import PHASES, Run
 if TYPE_CHECKING:
     from speedprof.mitigations.catalogue import Advice
 
-LOADING = "data_loading"
+LOADING, WAITING = "data_loading", "communication"
 MAKING = (None, "storage", "cpu_preparation")  # causes that lie in making batches
 SHORTEST = 0.001  # of the step: what remains at least, so that a ratio is finite
 WORDS = {name: name.replace("_", " ") for name in PHASES}
@@ -104,6 +104,10 @@ def _after(run: Run, advice: Sequence[Advice], now: float, *, hopeful: bool) -> 
         phase = one.finding.phase
         freed = _freed(one, now, hopeful=hopeful)
         parts[phase] = without(parts[phase], names(one, were[phase]), freed, of=were[phase])
+        more = freed - sum(were[phase].values())
+        if more > 0 and _waited_for(run, phase):  # what kept the late rank kept the others waiting
+            told = tuple(were[WAITING])
+            parts[WAITING] = without(parts[WAITING], told, more, of=were[WAITING])
     beside = {name: sum(parts[name].values()) for name in PHASES if name != LOADING}
     starting = sum(parts[LOADING].get(name, 0.0) for name in explained)
     line = _Line(
@@ -118,6 +122,11 @@ def _after(run: Run, advice: Sequence[Advice], now: float, *, hopeful: bool) -> 
         line = replace(line, kept=line.kept * _cheaper(line, one))
     step, waiting = _with_workers(line, moving[-1]) if moving else _as_before(line)
     return _told_apart(step, beside, waiting + starting)
+
+
+def _waited_for(run: Run, phase: str) -> bool:
+    """Tell whether the late rank, for which the others wait, is late because of this phase."""
+    return run.communication is not None and run.communication.late_rank_phase == phase
 
 
 def _moves(advice: Advice) -> bool:

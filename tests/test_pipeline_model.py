@@ -264,3 +264,12 @@ def test_what_the_storage_can_give_limits_every_number_of_workers() -> None:
     unknown = facts.pipeline(runs.run({"data_loading": 0.8}), reading)
     assert unknown is not None
     assert unknown.storage_ms == 0.0
+
+
+def test_what_kept_the_late_rank_kept_the_others_waiting() -> None:
+    exchange = runs.communication(late_rank=1, late_rank_phase="host")
+    run = runs.run({"host": 0.45, "communication": 0.45}, communication=exchange)
+    gain = after(run, advice("host", (5.0, 5.0), share=0.45))
+    assert gain is not None
+    assert gain.high == pytest.approx(5.0)
+    assert gain.phases["communication"][0] == pytest.approx(10.0)

@@ -31,15 +31,30 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
         return Misfit(reason="no source line was seen that takes this time")
     if line.share < WORTH:
         return Misfit(reason=f"the costliest line takes only {percent(line.share)} of the step")
-    part = min(1.0, line.share / max(finding.share, 1e-9))
+    low, high = _on_the_way(run, finding, line)
     return Fit(
         reason=f"{percent(line.share)} of the step were seen at {line.where} in {line.function}",
-        gain=rarer(finding.low * part, finding.high * part, EVERY, what=f"at {line.where}"),
+        gain=rarer(low, high, EVERY, what=f"at {line.where}"),
         parameters={"every": EVERY},
         by_hand=BY_HAND.format(
             where=line.where, code=f": {line.code.strip()}" if line.code else "", every=EVERY
         ),
     )
+
+
+def _on_the_way(run: Run, finding: Finding, line: Line) -> tuple[float, float]:
+    """Return the share of the step that goes with the line.
+
+    What keeps the late rank keeps them all: of the ranks' mean, the others' waiting goes, too.
+    """
+    exchange, phase = run.communication, finding.phase
+    late = exchange.late_rank if exchange and exchange.late_rank_phase == phase else None
+    own = next((rank.phases for rank in run.ranks if rank.rank == late and rank.phases), None)
+    if late is None or own is None:
+        part = min(1.0, line.share / max(finding.share, 1e-9))
+        return finding.low * part, finding.high * part
+    part = min(1.0, line.share / max(run.share(phase) or 0.0, 1e-9))
+    return own[phase].low * part, own[phase].high * part
 
 
 def _line(run: Run, finding: Finding) -> Line | None:
