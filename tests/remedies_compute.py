@@ -92,8 +92,8 @@ MISFITS: dict[str, list[Case]] = {
     ],
     "bf16-autocast": [
         (lambda: on_cpu({"cpu_bf16": "no"}), "slower"),
-        (lambda: computing(name="Tesla V100-SXM2"), "no bf16 units"),
-        (lambda: flagged({"cuda_capability": "7.5"}, name="a card"), "capability 7.5"),
+        (lambda: computing(name="Tesla P100-PCIE-16GB"), "no units for half precision"),
+        (lambda: flagged({"cuda_capability": "6.1"}, name="a card"), "capability 6.1"),
         (lambda: computing(models=[runs.model(dtypes=["bfloat16"])]), "already"),
         (lambda: flagged(HALF), "autocast computes in bfloat16 already"),
         (lambda: gpu(compute=runs.compute(kinds={"elementwise": 9.0})), "only"),

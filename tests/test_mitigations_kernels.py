@@ -205,3 +205,29 @@ def test_products_far_below_their_roof_gain_by_half_the_bytes_at_most() -> None:
     inside = runs.compute("memory_bandwidth", arithmetic=counted)
     run = flagged(WHOLE, name=A100, compute=inside)
     assert products.faster(run, "matmul", "bf16") == (pytest.approx(2.0**0.5), 2.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"), [("Tesla V100-SXM2-16GB", {}), ("a GPU", {"cuda_capability": "7.5"})]
+)
+def test_before_ampere_half_precision_is_fp16_with_a_scaled_loss(
+    name: str, flags: dict[str, str]
+) -> None:
+    fit = fitting("bf16-autocast", flagged(flags, name=name))
+    assert "torch.float16" in fit.by_hand
+    assert "GradScaler" in fit.by_hand
+
+
+def test_since_ampere_half_precision_is_bf16() -> None:
+    flags = {"cuda_capability": "8.0"}
+    assert "bfloat16" in fitting("bf16-autocast", flagged(flags, name="a GPU")).by_hand
+    assert "bfloat16" in fitting("bf16-autocast", flagged({}, name=A100)).by_hand
+
+
+def test_a_gpu_without_tf32_computes_in_full_precision_whatever_the_switch_says() -> None:
+    allowed = {"cudnn.allow_tf32": "True"}
+    assert products.now(flagged(allowed, name="Tesla V100-SXM2-16GB"), "convolution") == "fp32"
+    run = remedies_compute.imaging(allowed, name="Tesla V100-SXM2-16GB")
+    misfit = assess("channels-last", run)
+    assert isinstance(misfit, Misfit)
+    assert "first lower the precision" in misfit.reason

@@ -26,6 +26,7 @@ from speedprof.profiler.run import Run
 
 FUSIBLE = ("elementwise", "normalisation", "reduction", "other")
 WORTH = 0.1  # of the step
+VOLTA = 7.0  # compute capability that Triton needs at least
 LAUNCHES = 3.0  # times fewer, where chains of three become one kernel
 BY_HAND = """\
 model = torch.compile(model{dynamic})  # on its device, before DistributedDataParallel
@@ -69,9 +70,9 @@ def _unsuited(run: Run) -> str | None:
         return "the model was not found"
     if not facts.is_gpu(run) and run.device != "cpu":
         return f"what compiling does on {run.device} is not known here"
-    told = run.environment.flags.get("cuda_capability", "")
-    if told.partition(".")[0].isdigit() and float(told) < 7.0:
-        return f"the compiler's kernels need compute capability 7.0, this GPU has {told}"
+    told = products.capability(run)
+    if told is not None and told < VOLTA:
+        return f"the compiler's kernels need compute capability {VOLTA}, this GPU has {told}"
     return None
 
 

@@ -17,6 +17,12 @@ from speedprof.profiler.run import Run
 
 PRECISION = "float32_matmul_precision"
 CONVOLUTIONS = "cudnn.allow_tf32"  # torch's default is True
+AMPERE = 8.0  # compute capability of the first GPUs with TF32 and bf16 units
+WITH_TF32 = (
+    "A100", "A10", "A30", "A40", "A6000", "H100", "H200", "H800", "L4", "L40", "B100", "B200",
+    "GH200", "GB200", "RTX 30", "RTX 40", "RTX 50", "RTX A",
+)  # fmt: skip
+SHOWN = 0.001  # of the step: smaller shares are not named
 WORTH_CASTING = 1.2  # times as fast: below it casts eat what products gain
 PRODUCTS = ("matmul", "convolution", "attention")
 STREAMS = ("elementwise", "normalisation", "reduction")
@@ -32,10 +38,32 @@ def now(run: Run, kind: str) -> str | None:
     """Return how float32 products of this kind are computed: "fp32", "tf32", None: not known."""
     if run.device == "cpu":
         return "fp32"
+    counted = run.compute.arithmetic if run.compute else None
+    if counted is not None and set(counted.precisions) == {"fp32"}:
+        return "fp32"
     flag = run.environment.flags.get(CONVOLUTIONS if kind == "convolution" else PRECISION)
     if flag is None:
         return None
-    return "fp32" if flag in ("highest", "False") else "tf32"
+    whole = flag in ("highest", "False") or has_tf32(run) is False
+    return "fp32" if whole else "tf32"
+
+
+def has_tf32(run: Run) -> bool | None:
+    """Tell whether the device multiplies in TF32, since NVIDIA's Ampere; None: not known."""
+    if run.device != "cuda":
+        return False
+    told, names = capability(run), facts.gpus(run)
+    if told is not None:
+        return told >= AMPERE
+    if not names:
+        return None
+    return any(name in gpu for gpu in names for name in WITH_TF32)
+
+
+def capability(run: Run) -> float | None:
+    """Return the compute capability of an NVIDIA GPU, 8.0 for Ampere, None where not recorded."""
+    told = run.environment.flags.get("cuda_capability", "")
+    return float(told) if told.partition(".")[0].isdigit() else None
 
 
 def faster(run: Run, kind: str, then: str) -> tuple[float, float]:
@@ -121,4 +149,4 @@ def chain(run: Run) -> float:
 def shown(shares: dict[str, float]) -> str:
     """Say the shares, largest first: "40 % matmul, 12 % elementwise"."""
     ranked = sorted(shares.items(), key=lambda item: -item[1])
-    return ", ".join(f"{percent(share)} {kind}" for kind, share in ranked if share > 0)
+    return ", ".join(f"{percent(share)} {kind}" for kind, share in ranked if share >= SHOWN)

@@ -23,11 +23,6 @@ from speedprof.profiler.run import Run
 
 WORTH = 0.1  # of the step in products
 KINDS = ("matmul", "attention", "convolution")
-FIRST = 8  # compute capability of Ampere
-AMPERE = (
-    "A100", "A10", "A30", "A40", "A6000", "H100", "H200", "H800", "L4", "L40", "B100", "B200",
-    "GH200", "GB200", "RTX 30", "RTX 40", "RTX 50", "RTX A",
-)  # fmt: skip
 MATRICES = 'torch.set_float32_matmul_precision("high")  # once, before training'
 IMAGES = "torch.backends.cudnn.allow_tf32 = True  # torch's default, which the script turned off"
 
@@ -56,7 +51,7 @@ def _unsuited(run: Run) -> str | None:
     flag = run.environment.flags.get(products.PRECISION)
     if run.device != "cuda":
         return "TF32 is a type of NVIDIA GPUs"
-    if not _able(run):
+    if not products.has_tf32(run):
         return "the GPU is not known to have TF32 units"
     if flag is None:
         return "the precision of float32 products was not recorded"
@@ -66,13 +61,6 @@ def _unsuited(run: Run) -> str | None:
         return f"products run in {products.autocast(run)} already, by autocast"
     others = sorted(facts.dtypes(run) - {"float32"})
     return f"the model is in {', '.join(others)}" if others else None
-
-
-def _able(run: Run) -> bool:
-    told = run.environment.flags.get("cuda_capability", "").partition(".")[0]
-    if told.isdigit():
-        return int(told) >= FIRST
-    return any(name in gpu for gpu in facts.gpus(run) for name in AMPERE)
 
 
 MITIGATION = remedy(
