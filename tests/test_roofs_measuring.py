@@ -121,7 +121,7 @@ def test_memory_is_copied_by_one_thread_and_by_all(monkeypatch: pytest.MonkeyPat
     found = cpu_memory.measure(2, 320 << 20)
     assert torch.get_num_threads() == before
     assert (found["bytes"], found["threads"]) == (40 << 20, 2)
-    assert 0.05 < found["one_thread_gb_per_s"]["best"] < 5_000
+    assert 0 < found["one_thread_gb_per_s"]["best"] < 5_000
 
 
 def test_a_cache_that_cores_share_counts_once(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_decoders_that_are_not_installed_are_absent_by_name(
     monkeypatch.setattr(pictures, "BUDGET_S", 0.02)
     monkeypatch.setitem(__import__("sys").modules, "nvidia.dali", None)
     found, absent = pictures.measure()
-    assert found["images_per_s"]["pillow"]["best"] > 1
+    assert found["images_per_s"]["pillow"]["best"] > 0
     assert absent["decode: dali"] == pictures.NO_DALI
     assert 60_000 < found["bytes"] < 160_000
 
@@ -180,7 +180,7 @@ def test_products_run_in_every_type_that_a_cpu_has(
     monkeypatch.setitem(products.BATCHES, "cpu", (1,))
     found, absent = products.measure(what, "cpu")
     assert set(found) | {name.split()[-1] for name in absent} == {"fp32", "bf16", "fp16"}
-    assert 1e-4 < found["fp32"]["best"] < 1_000
+    assert 0 < found["fp32"]["best"] < 1_000
 
 
 def test_torchs_settings_are_as_before_after_a_measurement() -> None:
@@ -193,4 +193,4 @@ def test_torchs_settings_are_as_before_after_a_measurement() -> None:
 
 def test_operators_are_counted_by_the_second(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dispatch, "BUDGET_S", 0.01)
-    assert 1e3 < dispatch.measure("cpu")["best"] < 1e8
+    assert 0 < dispatch.measure("cpu")["best"] < 1e8

@@ -94,11 +94,12 @@ class _Process:
         """Measure until the process ends; return the parts that it did not come to."""
         with tempfile.TemporaryFile() as said:
             answers, process = self._start(said)
+            silent = False
             try:
-                self._listen(answers)
+                silent = self._listen(answers)
             finally:
                 os.close(answers)
-                _end(process, at_once=bool(self._left))
+                _end(process, at_once=not silent)
             if not self._began:
                 raise SpeedprofError(self._no_start(_last_line(said)))
             if self._left:
@@ -126,12 +127,14 @@ class _Process:
             os.close(theirs)
         return answers, process
 
-    def _listen(self, answers: int) -> None:
+    def _listen(self, answers: int) -> bool:
+        """Take answers as they come; return whether there will be no more."""
         for answer in _answers(answers, lambda: PART_S if self._began else IMPORT_S):
             if answer is None:
                 self._hung = True
-                return
+                return False
             self._take(answer)
+        return True
 
     def _take(self, answer: Answer) -> None:
         if "versions" in answer:
