@@ -11,6 +11,7 @@ import click
 from speedprof.commands import closing
 from speedprof.commands.run import UpToTheScript, target
 from speedprof.profiler.errors import SpeedprofError
+from speedprof.profiler.fence import Fence
 from speedprof.profiler.run_folder import DEFAULT_PARENT, cannot_write
 
 if TYPE_CHECKING:
@@ -104,7 +105,12 @@ def command(
         ) from error
     finally:
         line.clear()
-    page = _report(outcome)
+    fence = Fence(
+        lambda sentence: click.echo(
+            f"speedprof: the report failed ({sentence}); please report this as a bug", err=True
+        )
+    )
+    page = fence.guard("report", _report)(outcome)
     if as_json:
         click.echo((outcome.folder / whatif.FILE).read_text("utf-8"), nl=False)
     else:
@@ -140,7 +146,7 @@ def _print(outcome: Outcome, found: WhatIf, *, page: Path | None, quiet: bool) -
     if not quiet:
         notes = [note for trial in found.trials for note in trial.notes]
         broken = [f"{trial.folder}: {trial.problem}" for trial in found.trials if trial.problem]
-        said += [*absent(found), *found.notes, *dict.fromkeys(notes), *_new(broken, said, found)]
+        said += [*absent(found), *found.notes, *dict.fromkeys(notes), *_new(broken, found)]
         if not found.finished:
             said.append("interrupted before the last trial; this is what was known by then")
     for sentence in said:
@@ -155,7 +161,7 @@ def _print(outcome: Outcome, found: WhatIf, *, page: Path | None, quiet: bool) -
         click.echo(f"Report: {closing.shown_path(page)}")
 
 
-def _new(broken: list[str], _said: list[str], found: WhatIf) -> list[str]:
+def _new(broken: list[str], found: WhatIf) -> list[str]:
     """Leave out problems that are told as the reason of a missing trial already."""
     told = {one.why for one in found.missing}
     return [sentence for sentence in broken if sentence.partition(": ")[2] not in told]

@@ -41,7 +41,7 @@ def begin(session: Session, waiting: Waiting, trial: dict[str, Any]) -> None:
     """Begin a session that is a trial: below the probes, so that these measure what it does."""
     from speedprof.profiler.trials import protection
 
-    protection.protect_torch(waiting)
+    protection.protect_torch()
     length = Length(
         steps=int(trial["steps"]),
         least_s=float(trial["least_s"]),
@@ -56,6 +56,7 @@ def begin(session: Session, waiting: Waiting, trial: dict[str, Any]) -> None:
 
         session.fence.guard("losses", losses.install)(session, int(trial["seed"]))
     session.begin(waiting)
+    protection.protect_companions(waiting)
     if not several:
         session.fence.guard("trial", _limit)(session, length)
 

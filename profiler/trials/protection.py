@@ -79,13 +79,13 @@ def protect() -> None:
         lead(overlay, _patches)
 
 
-def protect_torch(waiting: Waiting) -> list[str]:
-    """Do the same for what torch and its companions write without Python's `open`.
+def protect_torch() -> None:
+    """Do the same for what torch writes without Python's `open`.
 
-    Call it before anything else wraps `torch.save`; return what was changed, for the report.
+    Call it before anything else wraps `torch.save`.
     """
     if _overlay is None:
-        return []
+        return
     torch, overlay = sys.modules["torch"], _overlay
     for owner, name, place, change in (
         (torch, "save", 1, overlay.writing),
@@ -93,9 +93,17 @@ def protect_torch(waiting: Waiting) -> list[str]:
         (torch.jit, "save", 1, overlay.writing),
     ):
         lead_argument(_patches, owner, name, place, change)
+
+
+def protect_companions(waiting: Waiting) -> None:
+    """Do the same for libraries that may be imported later.
+
+    Call it after everything else that waits for them: what acts first, stands below.
+    """
+    if _overlay is None:
+        return
     for name, action in _COMPANIONS.items():
-        when_imported(waiting, name, functools.partial(action, overlay))
-    return _patches.texts()
+        when_imported(waiting, name, functools.partial(action, _overlay))
 
 
 def when_imported(waiting: Waiting, name: str, action: Callable[[ModuleType], None]) -> None:
