@@ -10,6 +10,7 @@ import remedies_host
 import remedies_memory
 import runs
 from case_runs import flagged, hosting
+from msgspec.structs import replace
 from test_mitigations import assess, finding
 
 from speedprof.mitigations.catalogue import find
@@ -231,3 +232,17 @@ def test_a_gpu_without_tf32_computes_in_full_precision_whatever_the_switch_says(
     misfit = assess("channels-last", run)
     assert isinstance(misfit, Misfit)
     assert "first lower the precision" in misfit.reason
+
+
+@pytest.mark.parametrize(("enabled", "told"), [("math", True), ("flash, math", False)])
+def test_fused_attention_is_enabled_where_the_script_turned_it_off(
+    enabled: str, told: bool
+) -> None:
+    run = replace(remedies_compute.attending(), environment=Environment(flags={"sdpa": enabled}))
+    assert ("enable_flash_sdp" in fitting("fused-attention", run).by_hand) is told
+
+
+def test_heads_of_torch_are_told_not_to_return_their_weights() -> None:
+    models = [runs.model(modules={"MultiheadAttention": 4})]
+    run = replace(remedies_compute.attending(), models=models)
+    assert "need_weights=False" in fitting("fused-attention", run).by_hand

@@ -32,6 +32,11 @@ BY_HAND = """\
 # instead of softmax(q @ k.transpose(-2, -1) / size**0.5) @ v, each (batch, heads, length, size):
 out = torch.nn.functional.scaled_dot_product_attention(q, k, v)  # is_causal=True for a decoder
 # models of transformers: from_pretrained(..., attn_implementation="sdpa")"""
+FUSED = ("flash", "mem_efficient", "cudnn")  # SDPA's backends, as in Environment.flags
+ENABLE = """\
+torch.backends.cuda.enable_flash_sdp(True)  # the script turned off all but the plain kernels
+torch.backends.cuda.enable_mem_efficient_sdp(True)
+"""
 MULTI_HEAD = "\n# torch.nn.MultiheadAttention: call it with need_weights=False"
 
 
@@ -58,8 +63,13 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
         reason=f"{number(calls)} softmax operators take {percent(of_step)} of the step, and no "
         "fused attention takes more",
         gain=bounded(gain.low, gain.high, gain.model, most=ceiling(finding.high)),
-        by_hand=BY_HAND + (MULTI_HEAD if heads else ""),
+        by_hand=(ENABLE if _turned_off(run) else "") + BY_HAND + (MULTI_HEAD if heads else ""),
     )
+
+
+def _turned_off(run: Run) -> bool:
+    enabled = run.environment.flags.get("sdpa")
+    return enabled is not None and not any(name in enabled for name in FUSED)
 
 
 def _is_softmax(operator: Operator) -> bool:
