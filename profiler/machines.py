@@ -42,7 +42,7 @@ def _machine(head: Machine, samples: list[Sample], when: tuple[float, float] | N
     low, high = when or (-np.inf, np.inf)
     during = [s for s in samples if low <= s.at_s <= high] or samples
     load = float(np.mean([s.cpu for s in during])) if during else None
-    others = [max(0.0, s.cpu - s.tree_cpu) for s in during]
+    others = [max(0.0, s.cpu - s.tree_cpu - (s.nice_cpu or 0.0)) for s in during]
     return msgspec.structs.replace(
         head,
         samples=_thinned(samples),

@@ -225,6 +225,7 @@ class Sample(Fact, frozen=True, kw_only=True):
     write_bytes_per_s: float | None = None
     sent_bytes_per_s: float | None = None
     received_bytes_per_s: float | None = None
+    nice_cpu: float | None = None  # of all cores, by niced programs, which give way to the run
     gpus: list[GpuSample] = msgspec.field(default_factory=list)
 
 
@@ -250,7 +251,7 @@ class Machine(Fact, frozen=True, kw_only=True):
     gpus: list[str]
     samples: list[Sample]  # at most 600, thinned
     cpu_load: float | None = None  # mean over the training, 0..1 of all cores
-    other_load: float | None = None  # part of it that is not ours
+    other_load: float | None = None  # part of it that is not ours and does not give way to us
     start_limit: str | None = None  # a cgroup limit worth naming
 
 

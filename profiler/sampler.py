@@ -32,6 +32,7 @@ class Counters:
 
     at: float
     busy_s: float  # CPU time of everything on our cores
+    nice_s: float | None  # of it, of programs that give way to ours; None: cannot be told
     tree_s: float  # CPU time of the run's processes
     read_bytes: int | None
     write_bytes: int | None
@@ -172,6 +173,7 @@ class Sampler:
         counters = Counters(
             at=time.time(),
             busy_s=_busy_s(limits),
+            nice_s=_nice_s(limits),
             tree_s=tree_s,
             read_bytes=None if io is None else io[0],
             write_bytes=None if io is None else io[1],
@@ -193,6 +195,7 @@ class Sampler:
             "at_s": round(now.at - self._started_at, 3),
             "cpu": round(max(tree, min(1.0, (now.busy_s - before.busy_s) / core_s)), 4),
             "tree_cpu": round(tree, 4),
+            "nice_cpu": _share(before.nice_s, now.nice_s, core_s),
             "memory_bytes": memory,
             "available_bytes": psutil.virtual_memory().available,
             "read_bytes_per_s": _rate(before.read_bytes, now.read_bytes, seconds),
@@ -230,6 +233,27 @@ def _busy_s(limits: node.Limits) -> float:
     return sum(
         sum(one[:8]) - one.idle - one.iowait for one in ours
     )  # guest time is in user already
+
+
+def _nice_s(limits: node.Limits) -> float | None:
+    """Return CPU seconds of niced programs on our cores, which give way to one that is not.
+
+    None where that cannot be told: a cgroup has no such counter, and of our own niced processes
+    nobody knows which of the seconds are theirs.
+    """
+    import psutil
+
+    if limits.quota is not None or os.getpriority(os.PRIO_PROCESS, 0) > 0:
+        return None
+    each = psutil.cpu_times(percpu=True)
+    ours = [one for number, one in enumerate(each) if number in limits.cpus] or each
+    return sum(getattr(one, "nice", 0.0) for one in ours)
+
+
+def _share(before: float | None, now: float | None, whole: float) -> float | None:
+    if before is None or now is None:
+        return None
+    return round(min(1.0, max(0.0, now - before) / whole), 4)
 
 
 def _rate(before: int | None, now: int | None, seconds: float) -> float | None:

@@ -297,6 +297,16 @@ def test_the_machine_is_judged_by_its_load_during_the_training(tmp_path: Path):
     assert run.notes == ["1 lines of telemetry were damaged and left out"]
 
 
+def test_programs_that_give_way_take_no_cores(tmp_path: Path):
+    Folder(tmp_path).record(rows([100.0] * 20))
+    head = {"node": "node", "cpu": "a CPU", "cores": 4, "memory_bytes": 1, "gpus": []}
+    look = {"at_s": 4, "cpu": 0.9, "tree_cpu": 0.5, "nice_cpu": 0.3, "memory_bytes": 1,
+            "available_bytes": 1}  # fmt: skip
+    lines = [json.dumps(line) for line in (head, look)]
+    (tmp_path / "machine-node.jsonl").write_text("\n".join(lines))
+    assert load(tmp_path).machines[0].other_load == pytest.approx(0.1)
+
+
 def test_a_run_folder_may_move(tmp_path: Path):
     folder = whole(tmp_path / "here").path
     shutil.move(folder, tmp_path / "there")

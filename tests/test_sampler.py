@@ -62,6 +62,26 @@ def test_the_processor_time_of_all_descendants_is_seen(tmp_path: Path) -> None:
     assert all(sample.memory_bytes > 1 << 20 for sample in samples)
 
 
+@pytest.mark.skipif(os.getpriority(os.PRIO_PROCESS, 0) > 0, reason="the tests are niced")
+def test_niced_programs_are_told_from_others_that_take_cores(tmp_path: Path) -> None:
+    niced = "import os; os.nice(10); " + BUSY
+    machine, samples = _watched(tmp_path, niced, looks=12)
+    told = [sample.nice_cpu for sample in samples[6:] if sample.nice_cpu is not None]
+    assert machine.cores >= 1
+    if node.limits(1 << 40).quota is None:
+        assert max(told) * machine.cores > 0.2
+    else:
+        assert told == []
+
+
+def test_of_ones_own_niced_processes_nobody_knows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getpriority", lambda *_: 10)
+    _, samples = _watched(tmp_path, "pass")
+    assert {sample.nice_cpu for sample in samples} == {None}
+
+
 def test_an_idle_run_uses_next_to_nothing(tmp_path: Path) -> None:
     _, samples = _watched(tmp_path, "import time; time.sleep(60)")
     assert min(sample.tree_cpu for sample in samples) < 0.05
