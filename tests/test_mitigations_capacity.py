@@ -100,3 +100,12 @@ def test_taking_batches_together_keeps_the_samples_of_an_update() -> None:
             assert (
                 int(str(fit.parameters["batch_size"])) * int(str(fit.parameters["batches"])) == 48
             )
+
+
+def test_room_is_made_where_a_full_memory_forbids_the_larger_batch_that_launching_wants() -> None:
+    host = runs.host(launch_ms=40.0)
+    for full, advised in ((95, True), (40, False)):
+        run = filled(full, host=host, phases=runs.phases(host=0.4, communication=0.2))
+        named = [one.mitigation.name for one in advise(run, judge(run))]
+        assert ("sharded-training" in named) is advised
+        assert ("activation-checkpointing" in named) is advised

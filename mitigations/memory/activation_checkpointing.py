@@ -16,7 +16,7 @@ from __future__ import annotations
 from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import fraction, percent, step_ms
 from speedprof.mitigations.card import remedy
-from speedprof.mitigations.memory.capacity import fullness, not_binding, room_gain
+from speedprof.mitigations.memory.capacity import TREATS, fullness, not_binding, room_gain
 from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.run import Run
 
@@ -54,7 +54,7 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
 MITIGATION = remedy(
     "activation-checkpointing",
     __doc__,
-    treats=(("compute", "arithmetic"), ("compute", "memory_bandwidth"), ("host", "allocator")),
+    treats=TREATS,
     assess=assess,
     how="patch",
     after=("bf16-autocast", "fused-attention"),

@@ -16,7 +16,7 @@ from __future__ import annotations
 from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import fraction, percent, size, step_ms
 from speedprof.mitigations.card import remedy
-from speedprof.mitigations.memory.capacity import capacity, not_binding, room_gain
+from speedprof.mitigations.memory.capacity import TREATS, capacity, not_binding, room_gain
 from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.run import Model, Run
 
@@ -67,6 +67,6 @@ def _linear(model: Model) -> int:
 MITIGATION = remedy(
     "adapters",
     __doc__,
-    treats=(("compute", "arithmetic"), ("compute", "memory_bandwidth"), ("host", "allocator")),
+    treats=TREATS,
     assess=assess,
 )

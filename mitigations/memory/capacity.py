@@ -23,6 +23,15 @@ FILLED = 0.9  # to which a larger batch may fill it
 WORTH = 1.03  # the catalogue's own limit
 SURELY = 0.5  # of what seems the same for any batch
 LEAST_ACTIVATIONS = 0.05  # of the peak: the batch itself and workspaces are there at least
+# What a full memory makes worse: the allocator's search for room, and what a larger batch would
+# spread over more samples. A full memory by itself is a finding on compute, without a cause.
+TREATS = (
+    ("compute", "arithmetic"),
+    ("compute", "memory_bandwidth"),
+    ("host", "allocator"),
+    ("host", "launch"),
+    ("communication", "transfer"),
+)
 STATES = {  # tensors of the size of the weights that the optimizer keeps
     "Adam": 2, "AdamW": 2, "NAdam": 2, "RAdam": 2, "Adamax": 2, "Adagrad": 1, "RMSprop": 1,
     "SGD": 1, "Adafactor": 0,

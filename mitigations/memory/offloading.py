@@ -17,6 +17,7 @@ from speedprof.advisor.shares import number, percent, size, step_ms
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.memory.capacity import (
+    TREATS,
     capacity,
     largest,
     not_binding,
@@ -86,7 +87,7 @@ def _host_gb_per_s(run: Run) -> float:
 MITIGATION = remedy(
     "offloading",
     __doc__,
-    treats=(("compute", "arithmetic"), ("compute", "memory_bandwidth"), ("host", "allocator")),
+    treats=TREATS,
     assess=assess,
     how="patch",
     conflicts=("fused-optimizer", "eight-bit-optimizer", "adafactor"),

@@ -16,7 +16,7 @@ from __future__ import annotations
 from speedprof.advisor.finding import Finding
 from speedprof.advisor.shares import percent, size
 from speedprof.mitigations.card import remedy
-from speedprof.mitigations.memory.capacity import capacity, largest, not_binding, room_gain
+from speedprof.mitigations.memory.capacity import TREATS, capacity, largest, not_binding, room_gain
 from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.run import Run
 
@@ -68,6 +68,6 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
 MITIGATION = remedy(
     "sharded-training",
     __doc__,
-    treats=(("compute", "arithmetic"), ("compute", "memory_bandwidth"), ("host", "allocator")),
+    treats=TREATS,
     assess=assess,
 )
