@@ -185,7 +185,7 @@ class Seen:
 
     def _tell_grown(self) -> None:
         """Tell what the first batches and backward passes showed, where it is new."""
-        found: dict[str, object] = {
+        found: dict[str, dict[str, object] | None] = {
             f"batch {use.number}": use.batches_seen.fact(use.number) for use in self.uses
         }
         seen = self.backward

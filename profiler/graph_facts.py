@@ -8,7 +8,6 @@ anew what was not kept. Only metadata is read; nothing is unpacked, copied or he
 from __future__ import annotations
 
 from collections import deque
-from functools import cache
 from typing import Any
 
 MOST_NODES = 400  # looked at, nearest to the loss first
@@ -32,6 +31,7 @@ class Graph:
         self.sealed = False  # compiled parts, whose inside is not shown
         self.hooks_shown = True  # this torch tells which tensors have hooks
         self.seen = False
+        self._saved: dict[str, tuple[str, ...]] = {}  # by kind of node
         self.around: str | None = None  # the autocast type that backward itself runs under
 
     def look(self, roots: Any) -> None:
@@ -83,7 +83,10 @@ class Graph:
             self._hooks(node)
 
     def _hooks(self, node: Any) -> None:
-        for name in _saved(type(node)):
+        kind = type(node).__name__
+        if kind not in self._saved:
+            self._saved[kind] = _saved(node)
+        for name in self._saved[kind]:
             saved = getattr(node, name)
             if isinstance(saved, (tuple, list)):
                 continue
@@ -95,7 +98,6 @@ class Graph:
                 return
 
 
-@cache
-def _saved(kind: type) -> tuple[str, ...]:
-    """Return the names under which a kind of node keeps its tensors, packed."""
-    return tuple(name for name in dir(kind) if name.startswith("_raw_saved_"))
+def _saved(node: Any) -> tuple[str, ...]:
+    """Return the names under which nodes of this kind keep their tensors, packed."""
+    return tuple(name for name in dir(type(node)) if name.startswith("_raw_saved_"))
