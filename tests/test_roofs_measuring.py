@@ -165,6 +165,14 @@ def test_decoders_that_are_not_installed_are_absent_by_name(
     assert 60_000 < found["bytes"] < 160_000
 
 
+def test_dali_decodes_without_a_gpu_where_it_is_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pytest.importorskip("nvidia.dali")
+    monkeypatch.setattr(pictures, "BUDGET_S", 0.02)
+    assert pictures._dali_on_the_cpu(pictures.pictures())["best"] > 0
+
+
 def test_flops_are_two_for_each_multiply_add() -> None:
     assert products._flops("matmul", 10) == 2_000
     spots, weights = products.SPOTS**2, products.KERNEL**2 * products.CHANNELS**2

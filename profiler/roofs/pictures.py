@@ -7,6 +7,7 @@ the size that those of ImageNet have on average, 500 x 375 pixels and about 100 
 
 from __future__ import annotations
 
+import importlib
 import io
 from collections.abc import Callable
 from typing import Any
@@ -188,16 +189,18 @@ def _dali(files: list[bytes], *, gpu: int | None) -> Plain:
     """Measure DALI's decoder on one thread, or on a GPU ("mixed": the thread parses)."""
     try:
         import numpy as np
-        from nvidia.dali import fn, types
-        from nvidia.dali.pipeline import Pipeline
+
+        dali: Any = importlib.import_module("nvidia.dali")
+        fn: Any = importlib.import_module("nvidia.dali.fn")
     except ImportError as missing:
         raise Absent(NO_DALI) from missing
     arrays = [np.frombuffer(file, np.uint8) for file in files]
-    pipeline = Pipeline(batch_size=len(files), num_threads=1, device_id=gpu)
+    pipeline = dali.Pipeline(batch_size=len(files), num_threads=1, device_id=gpu)
     with pipeline:
-        encoded = fn.external_source(source=lambda: arrays, dtype=types.UINT8, ndim=1)
+        encoded = fn.external_source(source=lambda: arrays, dtype=dali.types.UINT8, ndim=1)
         device = "cpu" if gpu is None else "mixed"
-        pipeline.set_outputs(fn.decoders.image(encoded, device=device, output_type=types.RGB))
+        pixels = fn.decoders.image(encoded, device=device, output_type=dali.types.RGB)
+        pipeline.set_outputs(pixels)
     pipeline.build()
 
     def several() -> None:
