@@ -15,6 +15,7 @@ from speedprof.profiler.run import Loader, Machine, Run
 
 CROWD = 0.1  # of the machine, by other programs: less is what any system does in passing
 NO_ROOM = 0.05  # of the machine's memory left: the page cache holds no files then
+FULL = 0.85  # of device memory, allocated: torch-tb-profiler's 0.9 counts what is reserved, too
 NEAR_ROOF = 0.8  # of it: repeats of one measurement differ by up to a fifth on shared storage
 TINY_US = 10.0  # TraceLens calls kernels below it short: starting one takes about as long
 FEW_OPERATORS = 100  # of which nobody would say that they are many
@@ -151,6 +152,18 @@ def changing_shapes(run: Run) -> str:
     return ""
 
 
+def no_larger_batch(run: Run) -> str:
+    """Say that the device's memory is full: what each step costs once cannot be spread further."""
+    full = [
+        rank.peak_device_bytes / rank.device_memory_bytes
+        for rank in run.ranks
+        if rank.peak_device_bytes and rank.device_memory_bytes
+    ]
+    if max(full, default=0.0) < FULL:
+        return ""
+    return f"the device's memory is {percent(max(full))} full, with no room for larger batches"
+
+
 def shapes(run: Run) -> str:
     """Say that batches change their shape, which a cache of memory blocks suffers from."""
     batch = run.batch
@@ -181,6 +194,7 @@ ON_CORES = (*ON_HOST[:2], ("data_loading", "cpu_preparation"))
 SHARED: tuple[tuple[Callable[[Run], str], tuple[tuple[str, str], ...]], ...] = (
     (debugging, ON_HOST),
     (changing_shapes, ON_HOST[:2]),
+    (no_larger_batch, (ON_HOST[0], ("communication", "transfer"))),
     (crowd, ON_CORES),
 )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import case_runs
 import fact_cases
 import pytest
 import runs
@@ -91,6 +92,10 @@ TOLD: dict[str, tuple[Callable[[], Run], str]] = {
         lambda: hosting(**LAUNCHING, **SHAPES, **flags(**{"cudnn.benchmark": "True"})),
         "cudnn.benchmark tries its algorithms",
     ),
+    "no room on the device": (
+        lambda: hosting(**LAUNCHING, device="cuda", ranks=[case_runs.full_device(92)]),
+        "the device's memory is 92 % full, with no room for larger batches",
+    ),
     "blocks of many sizes": (
         lambda: hosting(host=runs.host(allocator_ms=40.0), **SHAPES),
         "64 batches had 37 different shapes",
@@ -109,6 +114,7 @@ def test_a_circumstance_is_told_with_its_finding(name: str) -> None:
 QUIET = {
     "roofs": fact_cases.roofs(),
     "batch": fact_cases.batch(distinct=2),  # an epoch's last batch is smaller
+    "ranks": [case_runs.full_device(60)],
     "machines": [runs.machine(4, cpu_load=0.5, other_load=0.02, samples=[fact_cases.look()])],
     **flags(CUDA_LAUNCH_BLOCKING="0", anomaly_detection="False", profilers=""),
 }
@@ -119,7 +125,7 @@ QUIET = {
     [
         lambda **facts: loading(runs.preparing(2, 180.0), **facts),
         lambda **facts: hosting(**LAUNCHING, **facts),
-        lambda **facts: hosting(host=runs.host(allocator_ms=40.0), **facts),
+        lambda **facts: hosting(host=runs.host(allocator_ms=40.0), **(facts | {"ranks": []})),
         lambda **facts: runs.run(compute=runs.compute(), **facts),
     ],
 )
