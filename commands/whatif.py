@@ -13,6 +13,7 @@ from speedprof.commands.run import UpToTheScript, target
 from speedprof.profiler.errors import SpeedprofError
 from speedprof.profiler.fence import Fence
 from speedprof.profiler.run_folder import DEFAULT_PARENT, cannot_write
+from speedprof.profiler.run_whatif import FILE
 
 if TYPE_CHECKING:
     from speedprof.profiler.run_whatif import WhatIf
@@ -112,7 +113,7 @@ def command(
     )
     page = fence.guard("report", _report)(outcome)
     if as_json:
-        click.echo((outcome.folder / whatif.FILE).read_text("utf-8"), nl=False)
+        click.echo((outcome.folder / FILE).read_text("utf-8"), nl=False)
     else:
         _print(outcome, found, page=page, quiet=quiet)
     ctx.exit(_status(found))

@@ -121,7 +121,7 @@ def _all(outcome: Outcome, tell: Tell) -> None:
 
 def planned(run: Run) -> tuple[list[str], dict[str, str]]:
     """Return the trials to make beside real ones, and why the others are not made."""
-    missing = {}
+    missing: dict[str, str] = {}
     if run.training_loader() is None:
         why = "no DataLoader fed the training: there is no loader to replay or to time alone"
         missing |= dict.fromkeys((trials.REPLAYED, trials.ON_DEVICE, trials.LOADER), why)

@@ -93,7 +93,7 @@ def size(batch: Any) -> int:
 
 
 def _pinned(tensor: Any) -> bool:
-    return tensor.device.type == "cpu" and tensor.is_pinned()
+    return bool(tensor.device.type == "cpu" and tensor.is_pinned())
 
 
 def _tuple(kind: type, parts: list[Any]) -> Any:
