@@ -1,0 +1,1 @@
+"""Remedies written into the user's source; only `speedprof apply` imports what is in here."""

@@ -1,0 +1,154 @@
+"""DataLoaders with other arguments: workers, prefetching, pinning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import libcst as cst
+
+from speedprof.mitigations.rewrite import copies
+from speedprof.mitigations.rewrite.arguments import (
+    Given,
+    given,
+    remove_from,
+    same,
+    set_in,
+    written,
+)
+from speedprof.mitigations.rewrite.code import Code, Refused
+from speedprof.mitigations.rewrite.loaders import loaders
+from speedprof.mitigations.rewrite.order import Order
+
+POSITIONAL = (  # torch 2.6 to 2.15
+    "dataset", "batch_size", "shuffle", "sampler", "batch_sampler", "num_workers", "collate_fn",
+    "pin_memory", "drop_last", "timeout", "worker_init_fn", "multiprocessing_context", "generator",
+)  # fmt: skip
+OF_WORKERS = ("persistent_workers", "prefetch_factor")
+WITH_WORKERS = (*OF_WORKERS, "timeout", "multiprocessing_context")  # senseless without them
+PINNING = "pin-memory"
+
+
+def rewrite(code: Code, order: Order) -> None:
+    """Change the arguments of the training loader, or of all loaders where none is known."""
+    calls = loaders(code, order)
+    for call in calls:
+        _change(code, call, order)
+    if order.name == PINNING and order.parameters.get("pin_memory", True):
+        copies.unblock_if_clear(code, order)
+
+
+def _change(code: Code, call: cst.Call, order: Order) -> None:
+    own = given(code, call, POSITIONAL)
+    if order.parameters.get("num_workers") == 0:
+        _without_workers(code, call, own)
+        return
+    texts = {name: written(value) for name, value in order.parameters.items()}
+    texts = _other_than(code, own, texts)
+    kept = [name for name in texts if name in own and name not in order.named]
+    for name in kept:
+        del texts[name]
+    if kept and not texts:
+        raise Refused(_kept(code, call, kept[0], own[kept[0]]))
+    _settle(code, call, texts, own, order)
+    _check_pinning(texts, order)
+    _note_replaced(code, own, texts)
+    changes = {
+        n: text for n, text in texts.items() if n not in own or not same(code, own[n], text)
+    }
+    if changes:
+        set_in(code, call, own, changes)
+
+
+def _other_than(code: Code, own: Mapping[str, Given], texts: dict[str, str]) -> dict[str, str]:
+    """Return what the script does not say already."""
+    return {n: text for n, text in texts.items() if n not in own or not same(code, own[n], text)}
+
+
+def _note_replaced(code: Code, own: Mapping[str, Given], texts: Mapping[str, str]) -> None:
+    for name, text in texts.items():
+        if name in own and not same(code, own[name], text):
+            code.notes.append(f"{name}={text} instead of {code.words(own[name].value)}")
+
+
+def _kept(code: Code, call: cst.Call, name: str, own: Given) -> str:
+    return (
+        f"the script gives {name}={code.words(own.value)} itself in line {code.line(call)}; "
+        "name it in the plan to change it"
+    )
+
+
+def _without_workers(code: Code, call: cst.Call, own: Mapping[str, Given]) -> None:
+    if "num_workers" not in own:
+        return  # none is the default
+    remove_from(code, call, own, [n for n in WITH_WORKERS if n in own and n in _keywords(call)])
+    if not same(code, own["num_workers"], "0"):
+        set_in(code, call, {"num_workers": _moved(own)}, {"num_workers": "0"})
+
+
+def _keywords(call: cst.Call) -> set[str]:
+    return {argument.keyword.value for argument in call.args if argument.keyword is not None}
+
+
+def _moved(own: Mapping[str, Given]) -> Given:
+    """Return where num_workers stands once those before it are gone."""
+    workers = own["num_workers"]
+    gone = sum(one.place < workers.place for name, one in own.items() if name in WITH_WORKERS)
+    return Given(workers.place - gone, workers.value)
+
+
+def _settle(
+    code: Code, call: cst.Call, texts: dict[str, str], own: Mapping[str, Given], order: Order
+) -> None:
+    """Make what depends on workers go with their number."""
+    if not {"num_workers", *OF_WORKERS} & set(texts):
+        return
+    number = texts.get("num_workers") or (
+        code.words(own["num_workers"].value) if "num_workers" in own else "0"
+    )
+    if number == "0" and "num_workers" in own and "num_workers" in order.parameters:
+        raise Refused(_kept(code, call, "num_workers", own["num_workers"]))
+    if number == "0":
+        raise Refused("the loader has no workers; take loader-workers, too")
+    if not number.isdigit():
+        _depending(code, texts, own["num_workers"].value)
+    if "num_workers" in texts:
+        _check_workers(code, order)
+
+
+def _depending(code: Code, texts: dict[str, str], number: cst.BaseExpression) -> None:
+    """Ask for the number of workers where the script decides on it as it runs."""
+    name = code.words(number)
+    if not all(isinstance(one, cst.Name) for one in _dotted(number)):
+        raise Refused(f"num_workers={name} may be 0, and then none of this is allowed")
+    if texts.get("persistent_workers") == "True":
+        texts["persistent_workers"] = f"{name} > 0"
+    if "prefetch_factor" in texts and "if" not in texts["prefetch_factor"]:
+        texts["prefetch_factor"] = f"{texts['prefetch_factor']} if {name} > 0 else None"
+
+
+def _dotted(node: cst.BaseExpression) -> list[cst.BaseExpression]:
+    if isinstance(node, cst.Attribute):
+        return [*_dotted(node.value), node.attr]
+    return [node]
+
+
+def _check_workers(code: Code, order: Order) -> None:
+    """Refuse workers that could not work, or would make other batches."""
+    known = order.known
+    if known.iterable:
+        raise Refused("the dataset is iterable, and every worker would yield all of it")
+    if known.start_method not in ("spawn", "forkserver"):
+        return
+    if known.picklable is False:
+        raise Refused(f"the dataset cannot be pickled, and workers are started by "
+                      f"{known.start_method}")  # fmt: skip
+    if not any(one.value == "__name__" for one in code.all(cst.Name)):
+        raise Refused(
+            f"workers are started by {known.start_method}, which runs the script again; put its "
+            'training below `if __name__ == "__main__":`'
+        )
+
+
+def _check_pinning(texts: Mapping[str, str], order: Order) -> None:
+    if texts.get("pin_memory") == "True" and order.known.device == "cpu":
+        raise Refused("the training ran on the CPU, where nothing is pinned")

@@ -1,0 +1,46 @@
+"""What is to be written, what is known of the run, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+Value = bool | int | float | str
+
+WRITTEN, UNCHANGED, REFUSED, DECISION = "written", "unchanged", "refused", "decision"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """Facts of the run that the source does not show; None where they were not recorded."""
+
+    loader_line: int | None = None  # of the source as it was run: the training loader's call
+    pinned: bool | None = None  # its batches lie in pinned memory
+    iterable: bool | None = None  # its dataset has no indices
+    picklable: bool | None = None
+    start_method: str | None = None  # of its workers
+    device: str | None = None  # "cuda", "cpu"
+    batch_dims: tuple[int, ...] | None = None  # of the tensors in a batch: (4, 1)
+    has_conv2d: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """One remedy to write; parameters that are `named` win over the script's own arguments."""
+
+    name: str
+    parameters: Mapping[str, Value] = field(default_factory=dict)
+    named: frozenset[str] = frozenset()
+    known: Known = field(default_factory=Known)
+    call: int | None = (
+        None  # which of the calls of DataLoader is meant, in the order of the source
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """What came of one remedy."""
+
+    name: str
+    state: str  # WRITTEN, UNCHANGED, REFUSED or DECISION
+    why: str = ""

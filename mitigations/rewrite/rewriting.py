@@ -1,0 +1,100 @@
+"""Remedies written into a source, one after the other, each whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import libcst as cst
+
+from speedprof.mitigations.rewrite import (
+    autocast,
+    channels_last,
+    compile_model,
+    copies,
+    ddp_arguments,
+    flags,
+    fused_optimizer,
+    garbage,
+    loader_arguments,
+    zero_grad,
+)
+from speedprof.mitigations.rewrite.code import Code, Refused
+from speedprof.mitigations.rewrite.loaders import at_line
+from speedprof.mitigations.rewrite.order import REFUSED, UNCHANGED, WRITTEN, Order, Outcome
+
+Rewriting = Callable[[Code, Order], None]
+
+REWRITINGS: Mapping[str, Rewriting] = {  # in the order in which they are made
+    "loader-workers": loader_arguments.rewrite,
+    "in-process-loading": loader_arguments.rewrite,
+    "persistent-workers": loader_arguments.rewrite,
+    "deeper-prefetch": loader_arguments.rewrite,
+    "pin-memory": loader_arguments.rewrite,
+    "non-blocking-copies": copies.rewrite,
+    "fused-optimizer": fused_optimizer.rewrite,
+    "set-to-none": zero_grad.rewrite,
+    "ddp-buckets": ddp_arguments.rewrite,
+    "channels-last": channels_last.rewrite,
+    "compile-model": compile_model.rewrite,
+    "bf16-autocast": autocast.rewrite,
+    "collect-garbage-less": garbage.rewrite,
+    "tf32": flags.precision,
+    "cudnn-benchmark": flags.benchmark,
+    "fewer-threads": flags.threads,
+}
+LOADING = tuple(n for n, how in REWRITINGS.items() if how is loader_arguments.rewrite)
+WITH_LOADER = (*LOADING, "non-blocking-copies")
+
+
+def rewrite(source: str, orders: Sequence[Order]) -> tuple[str, list[Outcome]]:
+    """Return the source with the remedies in it, and what came of each, in the given order."""
+    try:
+        code = Code(source)
+    except cst.ParserSyntaxError as error:
+        why = f"line {error.raw_line} cannot be read as Python"
+        return source, [Outcome(name=one.name, state=REFUSED, why=why) for one in orders]
+    places = {one.known.loader_line: _place(code, one) for one in orders}
+    outcomes: dict[str, Outcome] = {}
+    names = list(REWRITINGS)
+    known = [one for one in orders if one.name in REWRITINGS]
+    for order in sorted(known, key=lambda one: names.index(one.name)):
+        place = places[order.known.loader_line]
+        if isinstance(place, Refused) and order.name in WITH_LOADER:
+            outcomes[order.name] = Outcome(name=order.name, state=REFUSED, why=str(place))
+            continue
+        call = None if isinstance(place, Refused) else place
+        source, outcomes[order.name] = _written(source, replace(order, call=call))
+    return source, [outcomes.get(one.name) or _unknown(one) for one in orders]
+
+
+def _place(code: Code, order: Order) -> int | Refused | None:
+    """Return which DataLoader is meant, before lines are added above it."""
+    if order.known.loader_line is None:
+        return None
+    try:
+        return at_line(code, order.known.loader_line)
+    except Refused as refused:
+        return refused
+
+
+def _written(source: str, order: Order) -> tuple[str, Outcome]:
+    code = Code(source)
+    try:
+        REWRITINGS[order.name](code, order)
+    except Refused as refused:
+        return source, Outcome(name=order.name, state=REFUSED, why=str(refused))
+    changed = code.text()
+    if changed == source:
+        return source, Outcome(name=order.name, state=UNCHANGED, why="the source does so already")
+    try:
+        compile(changed, order.name, "exec", dont_inherit=True)
+    except SyntaxError as error:
+        why = f"it would not be Python any more ({error.msg}); please report this as a bug"
+        return source, Outcome(name=order.name, state=REFUSED, why=why)
+    return changed, Outcome(name=order.name, state=WRITTEN, why="; ".join(code.notes))
+
+
+def _unknown(order: Order) -> Outcome:
+    why = f"it is not written into a source; `speedprof run --apply {order.name}` applies it"
+    return Outcome(name=order.name, state=REFUSED, why=why)
