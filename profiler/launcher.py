@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from speedprof import __version__
-from speedprof.profiler import run_folder
+from speedprof.profiler import run_folder, script_file
 from speedprof.profiler.child import Child, end_as
 from speedprof.profiler.interpreter import Target
 
@@ -107,6 +107,7 @@ def _make_folder(order: Order, started_at: float, notes: list[str]) -> Path | No
             started_at=started_at,
             options=options(order),
             version=__version__,
+            script=script_file.fact(order.target.command, run_folder.working_directory()),
         )
     except OSError as error:
         notes.append(

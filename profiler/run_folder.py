@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from speedprof.profiler.errors import SpeedprofError
@@ -71,6 +72,7 @@ def write_start(
     options: Json,
     version: str,
     kind: str = "run",
+    script: Mapping[str, str] | None = None,
 ) -> None:
     """Say what is about to run, or which traces are read (kind "trace"); raises OSError."""
     write(
@@ -84,6 +86,7 @@ def write_start(
             "started_at": started_at,
             "version": version,
             "options": options,
+            "script": script,
             "host": os.uname().nodename,
             "python": ".".join(map(str, sys.version_info[:3])),
         },
