@@ -22,7 +22,6 @@ from speedprof.profiler.recorder import Recorder
 from speedprof.profiler.steps import Source
 
 MODEL_FRAMES = 12  # how far up the stack to look for the model
-WRAPPERS = ("DistributedDataParallel", "DataParallel", "FullyShardedDataParallel")
 SIZED_BATCHES = 8  # batches whose bytes are counted
 
 
@@ -214,18 +213,13 @@ class Seen:
         if size <= self._model_bytes:
             return
         self._model_bytes = size
-        inner = getattr(model, "_orig_mod", getattr(model, "module", model))
-        kind = type(model).__name__
         self._recorder.fact(
             "model",
             {
-                "name": type(inner).__name__,
+                **model_facts.identity(model),
                 "parameters": sum(entry[0] for entry in sizes),
                 "bytes": size,
                 "dtypes": sorted({entry[2].removeprefix("torch.") for entry in sizes}),
-                "compiled": kind == "OptimizedModule"
-                or getattr(model, "_compiled_call_impl", None) is not None,
-                "wrapped": kind if kind in WRAPPERS or "FSDP" in kind else None,
                 **self._model_inside(model),
             },
         )

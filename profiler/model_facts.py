@@ -13,7 +13,39 @@ DIM_FROM = 64  # smaller layers cost too little for their size to matter
 MULTIPLE = 8  # elements: tensor cores take 16-bit rows in such pieces
 # what transformers, timm and others call the switch of their own checkpointing
 CHECKPOINT_SWITCHES = ("gradient_checkpointing", "grad_checkpointing", "use_checkpoint")
+WRAPPERS = (
+    "DistributedDataParallel",
+    "DataParallel",
+    "FullyShardedDataParallel",
+    "DeepSpeedEngine",
+)
+COMPILED = "OptimizedModule"  # what torch.compile makes of a module
 MIB = 1 << 20
+
+
+def identity(model: Any) -> dict[str, object]:
+    """Name a module as its author would, and what it was put into."""
+    chain = [model]
+    while (inner := _wrapped(chain[-1])) is not None:
+        chain.append(inner)
+    kinds = [type(module).__name__ for module in chain]
+    compiled = any(
+        type(module).__name__ == COMPILED
+        or getattr(module, "_compiled_call_impl", None) is not None
+        for module in model.modules()
+    )
+    return {
+        "name": kinds[-1].removeprefix("FSDP"),  # fully_shard names classes so
+        "compiled": compiled,
+        "wrapped": next((kind for kind in kinds if kind in WRAPPERS or "FSDP" in kind), None),
+    }
+
+
+def _wrapped(module: Any) -> Any:
+    """Return what a wrapper stands for, None where the module stands for itself."""
+    kind = type(module).__name__
+    name = "_orig_mod" if kind == COMPILED else "module" if kind in WRAPPERS else None
+    return None if name is None else getattr(module, name, None)
 
 
 def inside(model: Any) -> dict[str, object]:

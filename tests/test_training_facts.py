@@ -12,7 +12,7 @@ import pytest
 from speedprof.profiler import reading, run_parts
 from speedprof.profiler.batch_facts import LOOKED_AT, BatchFacts, trailing_padding
 from speedprof.profiler.graph_facts import Graph
-from speedprof.profiler.model_facts import inside
+from speedprof.profiler.model_facts import identity, inside
 from speedprof.tests.in_process import facts, measuring
 
 torch = pytest.importorskip("torch")
@@ -72,6 +72,26 @@ def test_a_models_modules_are_counted_by_class() -> None:
     assert found["modules"] == {"Sequential": 1, "Linear": 2, "ReLU": 1}
     assert found["trainable"] == 8 + 16 + 2
     assert found["exchange"] is None
+
+
+class Held(nn.Module):
+    """A model that has a part called `module`, and is no wrapper."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.module = layers()
+
+
+@pytest.mark.usefixtures("alone")
+def test_a_model_is_named_as_its_author_would() -> None:
+    parallel = nn.parallel.DistributedDataParallel
+    for model in (torch.compile(parallel(layers())), parallel(torch.compile(layers()))):
+        assert identity(model) == {
+            "name": "Sequential",
+            "compiled": True,
+            "wrapped": "DistributedDataParallel",
+        }
+    assert identity(Held()) == {"name": "Held", "compiled": False, "wrapped": None}
 
 
 @pytest.mark.parametrize(
