@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ import click
 
 from speedprof.commands import closing
 from speedprof.commands.run import UpToTheScript, target
+from speedprof.commands.status_line import StatusLine
 from speedprof.profiler.errors import SpeedprofError
 from speedprof.profiler.fence import Fence
 from speedprof.profiler.run_folder import DEFAULT_PARENT, cannot_write
@@ -95,7 +95,7 @@ def command(
         rounds=rounds,
         limit_s=limit,
     )
-    line = _Line(shown=not (quiet or as_json))
+    line = StatusLine(shown=not (quiet or as_json))
     try:
         outcome, found = whatif.measure(order, line.tell)
     except OSError as error:
@@ -166,23 +166,3 @@ def _new(broken: list[str], found: WhatIf) -> list[str]:
     """Leave out problems that are told as the reason of a missing trial already."""
     told = {one.why for one in found.missing}
     return [sentence for sentence in broken if sentence.partition(": ")[2] not in told]
-
-
-class _Line:
-    """One line on the terminal, drawn over and over; nothing where stderr is none."""
-
-    def __init__(self, *, shown: bool) -> None:
-        self._shown = shown and sys.stderr.isatty()
-        self._last = ""
-
-    def tell(self, text: str) -> None:
-        if not self._shown or text == self._last:
-            return
-        self._last = text
-        room = closing.width(2) - 1
-        click.echo(f"\r\x1b[K{f'speedprof: {text}'[:room]}", nl=False, err=True)
-
-    def clear(self) -> None:
-        if self._last:
-            click.echo("\r\x1b[K", nl=False, err=True)
-            self._last = ""

@@ -81,6 +81,15 @@ def series(folder: Path, kind: str, warmup: int) -> Series | None:
     return max(known, key=lambda one: one.steps, default=None)
 
 
+def refusal(folder: Path) -> str | None:
+    """Return why a trial refused to go on, None where it did not."""
+    for path in sorted(folder.glob("rank-*.rec")):
+        said = _said(reading.read_record(path), "refused")
+        if said is not None:
+            return str(said.get("why"))
+    return None
+
+
 def _steps(record: reading.Record, kind: str, warmup: int) -> Series | None:
     fact = _said(record, kind)
     if kind != REAL and fact is None:

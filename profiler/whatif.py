@@ -182,10 +182,10 @@ def _limit_s(outcome: Outcome) -> float:
 
 
 def _too_little(trial: Trial) -> str | None:
-    from speedprof.profiler.measured_ceilings import FEWEST
+    from speedprof.profiler.measured_ceilings import FEWEST, refusal
 
     if trial.series is None:
-        return NOTHING[trial.kind]
+        return refusal(trial.folder) or NOTHING[trial.kind]
     rows = len(trial.series.wall_ms)
     if rows >= FEWEST:
         return None

@@ -133,6 +133,7 @@ def test_a_storage_bound_script_has_a_high_ceiling_and_a_loader_as_slow_as_it(
     # 48 of about 49 ms are waited for; the rest is a tiny model's step
     free = ceiling(found, "replayed")
     assert free["low"] > 5
+    assert [one["kind"] for one in found["trials"]] == ["real", "replayed", "real", "loader"]
     assert found["real"]["per_s"] < 1.3 * found["loader"]["per_s"]
     assert found["training"]["per_s"] > 5 * found["loader"]["per_s"]
     page = next((tmp_path / "speedprof-runs").glob("whatif-*/1-real/report.html"))

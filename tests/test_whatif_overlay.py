@@ -11,6 +11,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -279,6 +280,35 @@ def test_trackers_are_put_offline_by_their_own_variables(tmp_path: Path) -> None
     assert told["MLFLOW_TRACKING_URI"].startswith(f"file:{tmp_path / 's'}")
     assert told["NEPTUNE_MODE"] == "offline"
     assert told["TMPDIR"] == str(tmp_path / "t")
+
+
+def test_trackers_stay_offline_whatever_the_script_asks_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+    wandb = types.ModuleType("wandb")
+    wandb.init = lambda **named: asked.update(named)  # type: ignore[attr-defined]
+    mlflow = types.ModuleType("mlflow")
+    mlflow.set_tracking_uri = lambda uri: asked.update(uri=uri)  # type: ignore[attr-defined]
+    writer = types.ModuleType("writer")
+    writer.SummaryWriter = type(  # type: ignore[attr-defined]
+        "SummaryWriter", (), {"__init__": lambda _self, log_dir: asked.update(log_dir=log_dir)}
+    )
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "file:/scratch/mlruns")
+    overlay, patches = Overlay(str(tmp_path / "scratch"), FREE), Patches()
+    for name, module in (
+        ("wandb", wandb),
+        ("mlflow", mlflow),
+        ("torch.utils.tensorboard.writer", writer),
+    ):
+        protection.COMPANIONS[name](overlay, patches, module)
+    wandb.init(project="p", mode="online")
+    mlflow.set_tracking_uri("https://their.server")
+    writer.SummaryWriter("/home/user/runs")
+    assert asked["mode"] == "offline"
+    assert asked["uri"] == "file:/scratch/mlruns"
+    assert asked["log_dir"] == overlay.place("/home/user/runs")
+    assert patches.undo() == []
 
 
 def test_compiled_kernels_stay_where_the_user_has_them(tmp_path: Path) -> None:

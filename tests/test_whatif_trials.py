@@ -197,6 +197,23 @@ def test_a_script_without_a_loader_says_nothing(tmp_path: Path) -> None:
     assert facts(tmp_path, "trial") == []
 
 
+def test_a_batch_that_can_be_read_only_once_ends_the_trial_with_a_reason(tmp_path: Path) -> None:
+    learner, steps = Learner(), 0
+
+    def collate(samples: list[torch.Tensor]) -> tuple[torch.Tensor, Iterator[int]]:
+        return torch.stack(samples), (n for n in range(3))
+
+    with trial(tmp_path, trials.REPLAYED):
+        for _epoch in range(3):
+            for batch, numbers in DataLoader(Numbers(32), batch_size=2, collate_fn=collate):
+                assert list(numbers) == [0, 1, 2]
+                learner.step(batch)
+                steps += 1
+    assert steps <= 2
+    assert said(tmp_path)["kind"] == "refused"
+    assert "a generator" in said(tmp_path)["why"]
+
+
 def test_batches_come_from_the_device_after_a_round(tmp_path: Path) -> None:
     learner, moved = Learner(), []
     copies: list[int] = []

@@ -41,7 +41,10 @@ def begin(session: Session, waiting: Waiting, trial: dict[str, Any]) -> None:
     """Begin a session that is a trial: below the probes, so that these measure what it does."""
     from speedprof.profiler.trials import protection
 
-    protection.protect_torch()
+    try:
+        protection.protect_torch()
+    except (AttributeError, KeyError, TypeError) as error:  # a torch that is built otherwise
+        raise SystemExit(f"speedprof: torch.save cannot be protected ({error})") from error
     length = Length(
         steps=int(trial["steps"]),
         least_s=float(trial["least_s"]),

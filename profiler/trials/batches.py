@@ -9,7 +9,7 @@ cost is measured. Objects that nobody can copy are handed out as they are, and n
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 UNCOPYABLE = (TypeError, ValueError, AttributeError, RuntimeError, copy.Error, ImportError)
@@ -21,6 +21,7 @@ class Copier:
 
     def __init__(self) -> None:
         self.uncopied: set[str] = set()
+        self.used_up: str | None = None  # an object that gives what it holds only once
 
     def copy(self, batch: Any) -> Any:
         """Return a batch that shares no memory with the one given, as far as can be."""
@@ -49,6 +50,9 @@ class Copier:
         return self._object(value, part)
 
     def _object(self, value: Any, part: Callable[[Any], Any]) -> Any:
+        if isinstance(value, Iterator):
+            self.used_up = type(value).__name__
+            return value
         try:
             if isinstance(value, Mapping) and hasattr(value, "__setitem__"):
                 made = copy.copy(value)  # a dictionary of a library's own, with what else it holds

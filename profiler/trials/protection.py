@@ -102,8 +102,8 @@ def protect_companions(waiting: Waiting) -> None:
     """
     if _overlay is None:
         return
-    for name, action in _COMPANIONS.items():
-        when_imported(waiting, name, functools.partial(action, _overlay))
+    for name, action in COMPANIONS.items():
+        when_imported(waiting, name, functools.partial(action, _overlay, _patches))
 
 
 def when_imported(waiting: Waiting, name: str, action: Callable[[ModuleType], None]) -> None:
@@ -144,12 +144,12 @@ def _user() -> str:
 # -- trackers and writers that speak for themselves
 
 
-def _safetensors(overlay: Overlay, module: ModuleType) -> None:
-    lead_argument(_patches, module, "serialize_file", 1, overlay.writing)
-    lead_argument(_patches, module, "safe_open", 0, overlay.reading)
+def _safetensors(overlay: Overlay, patches: Patches, module: ModuleType) -> None:
+    lead_argument(patches, module, "serialize_file", 1, overlay.writing)
+    lead_argument(patches, module, "safe_open", 0, overlay.reading)
 
 
-def _tensorboard(overlay: Overlay, module: ModuleType) -> None:
+def _tensorboard(overlay: Overlay, patches: Patches, module: ModuleType) -> None:
     """Lead event files, which TensorFlow would write past Python."""
     original = module.SummaryWriter.__init__
 
@@ -158,10 +158,10 @@ def _tensorboard(overlay: Overlay, module: ModuleType) -> None:
         folder = overlay.protects(log_dir or "runs/trial")
         original(writer, log_dir if folder is None else overlay.place(folder), *rest, **named)
 
-    _patches.replace(module.SummaryWriter, "__init__", begin, reason=REASON)
+    patches.replace(module.SummaryWriter, "__init__", begin, reason=REASON)
 
 
-def _wandb(_overlay: Overlay, module: ModuleType) -> None:
+def _wandb(_overlay: Overlay, patches: Patches, module: ModuleType) -> None:
     """Keep runs offline that the script asks to be online."""
     original = module.init
 
@@ -172,22 +172,22 @@ def _wandb(_overlay: Overlay, module: ModuleType) -> None:
         named.pop("dir", None)
         return original(*arguments, **named)
 
-    _patches.replace(module, "init", init, reason="a trial tells no tracker")
+    patches.replace(module, "init", init, reason="a trial tells no tracker")
 
 
-def _mlflow(_overlay: Overlay, module: ModuleType) -> None:
+def _mlflow(_overlay: Overlay, patches: Patches, module: ModuleType) -> None:
     original = module.set_tracking_uri
 
     @functools.wraps(original)
     def set_tracking_uri(_uri: Any) -> None:
         original(os.environ["MLFLOW_TRACKING_URI"])
 
-    _patches.replace(
+    patches.replace(
         module, "set_tracking_uri", set_tracking_uri, reason="a trial tells no tracker"
     )
 
 
-_COMPANIONS: dict[str, Callable[[Overlay, ModuleType], None]] = {
+COMPANIONS: dict[str, Callable[[Overlay, Patches, ModuleType], None]] = {
     "safetensors.torch": _safetensors,
     "safetensors.numpy": _safetensors,
     "torch.utils.tensorboard.writer": _tensorboard,

@@ -49,21 +49,33 @@ class Replay(Watch):
 
     def begin_pass(self, feed: Feed) -> Any:
         kept = self.kept.setdefault(feed, Kept())
-        if not kept.replaying and kept.batches and feed.trains:
+        if self._may_begin(kept, feed) and kept.batches:
             self._begin(kept, feed, None)
         return _replayed(feed.loader) if kept.replaying else None
 
     def draw(self, iterator: Any, drawing: Pass) -> Any:
         feed = drawing.feed
         kept = self.kept.setdefault(feed, Kept())
-        if not kept.replaying and feed.trains and kept.full:
+        if self._may_begin(kept, feed) and kept.full:
             self._begin(kept, feed, iterator)
         if kept.replaying:
             return self._again(kept, drawing)
         batch = super().draw(iterator, drawing)
-        if not kept.full:
+        if not kept.full and self.copier.used_up is None:
             kept.add(self.copier.copy(batch))
+            if self.copier.used_up is not None:
+                self._refuse(self.copier.used_up)
         return batch
+
+    def _may_begin(self, kept: Kept, feed: Feed) -> bool:
+        return not kept.replaying and feed.trains and self.copier.used_up is None
+
+    def _refuse(self, name: str) -> None:
+        """End the trial: a batch that can be read only once cannot be given again."""
+        self.session.open_record()
+        why = f"a batch holds a {name}, which can be read only once and so not be replayed"
+        self.session.recorder.fact("trial", {"kind": "refused", "why": why})
+        self.session.stopping = True
 
     def _again(self, kept: Kept, drawing: Pass) -> Any:
         length = drawing.feed.length()
