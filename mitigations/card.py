@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from speedprof.advisor.finding import Finding
+from speedprof.mitigations.applied.automatic import AUTOMATIC
 from speedprof.mitigations.mitigation import Fit, Misfit, Mitigation
 from speedprof.profiler.run import Run
 
@@ -35,7 +36,10 @@ def remedy(
     conflicts: tuple[str, ...] = (),
     after: tuple[str, ...] = (),
 ) -> Mitigation:
-    """Make the remedy whose safety, place and source stand in its card, and nowhere else."""
+    """Make the remedy whose safety, place and source stand in its card, and nowhere else.
+
+    What `speedprof run --apply` can do by itself is automatic; `how` tells of the others.
+    """
     told = lines(card or "")
     place = told["Place"].split(".")[0]
     action, _, component = (
@@ -45,7 +49,7 @@ def remedy(
         name=name,
         treats=treats,
         safety=told["Safety"].split(".")[0],
-        how=how,
+        how="automatic" if name in AUTOMATIC else how,
         place="5r" if action else "system",
         action=action or None,
         component=component or None,

@@ -4,8 +4,8 @@ Does: builds the DataLoader with `persistent_workers=True`.
 Helps: short epochs, spawned workers, data sets that are slow to import or to open.
 Avoid: loaders that are built again every epoch (build them once); data sets that the training
     changes between epochs: kept workers go on with their own copy.
-Safety: reseeded. Samples and order stay; a kept worker's random numbers go on instead of starting
-    anew.
+Safety: reseeded. The samples stay; from the second epoch on their random order is another one, and
+    workers go on with the random state that they have.
 Place: system. It changes when processes start, not what is trained.
 Source: PyTorch documentation of torch.utils.data; no isolated published figure.
 """
