@@ -71,9 +71,9 @@ def _text(content: str, style: str = "") -> Text:
 def _group(console: Console, group: Group) -> None:
     """Print a title and a line for each rate, the bars as parts of the group's best."""
     highest = max(level.best for _, level in group.rows)
-    title = _text(_fitted(group.title, console.width - _RIGHT), "bold")
-    unit = f"{group.unit:>{_RIGHT}}"
-    console.print(title.append(" " * (console.width - _RIGHT - len(title))).append(unit, "dim"))
+    space = console.width - len(group.unit) - 1
+    title = _text(_fitted(group.title, space).ljust(space + 1), "bold")
+    console.print(title.append(group.unit, "dim"))
     room = console.width - LABEL - _RIGHT
     for name, level in group.rows:
         bar = "█" * max(1, round((room - 2) * level.best / highest))

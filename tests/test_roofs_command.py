@@ -220,6 +220,14 @@ def test_all_that_was_measured_is_in_the_table() -> None:
     assert max(map(len, text.splitlines())) <= 100
 
 
+def test_a_narrow_terminal_loses_no_number() -> None:
+    text = roofs_text.render(roofs(), width=20)
+    assert max(map(len, text.splitlines())) <= roofs_text.NARROWEST
+    for group in roofs_rows.groups(roofs()):
+        for _, level in group.rows:
+            assert roofs_rows.wording.number(level.best) in text
+
+
 def test_small_rates_are_told_in_a_smaller_unit() -> None:
     units = {group.title: group.unit for group in roofs_rows.groups(roofs())}
     assert units["Matrix products, CPU"] == "GFLOP/s"
