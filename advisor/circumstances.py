@@ -19,7 +19,7 @@ FULL = 0.85  # of device memory, allocated: torch-tb-profiler's 0.9 counts what 
 NEAR_ROOF = 0.8  # of it: repeats of one measurement differ by up to a fifth on shared storage
 TINY_US = 10.0  # TraceLens calls kernels below it short: starting one takes about as long
 FEW_OPERATORS = 100  # of which nobody would say that they are many
-CHANGING = 3  # different shapes: the last batch of an epoch is often smaller, that is no change
+CHANGING = 2  # different shapes
 DEBUGGING = {
     "CUDA_LAUNCH_BLOCKING": ("1", "CUDA_LAUNCH_BLOCKING=1 makes each launch wait for its end"),
     "anomaly_detection": ("True", "anomaly detection keeps the stack of each operator"),

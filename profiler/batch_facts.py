@@ -9,6 +9,7 @@ from typing import Any
 LOOKED_AT = 64  # batches
 READ = 8  # batches whose ids are read
 MOST_TENSORS = 16  # of a batch
+Variant = tuple[tuple[int, ...], ...]  # the shapes of a batch's tensors
 IDS = ("int64", "int32")
 MOST_READ = 1 << 22  # ids of one tensor
 
@@ -16,13 +17,14 @@ MOST_READ = 1 << 22  # ids of one tensor
 class BatchFacts:
     """Shapes, types and padding of one loader's batches."""
 
-    __slots__ = ("_padded", "_read", "dtypes", "left", "shapes", "variants")
+    __slots__ = ("_newest", "_padded", "_read", "dtypes", "left", "shapes", "variants")
 
     def __init__(self) -> None:
         self.left = LOOKED_AT
         self.shapes: list[list[int]] = []
         self.dtypes: list[str] = []
-        self.variants: set[tuple[tuple[int, ...], ...]] = set()
+        self.variants: set[Variant] = set()
+        self._newest: Variant | None = None  # that the batch before was the first of
         self._padded = self._read = 0
 
     def look(self, batch: Any) -> None:
@@ -31,12 +33,27 @@ class BatchFacts:
         tensors = list(islice(tensors_in(batch), MOST_TENSORS))
         if not tensors:
             return
-        self.variants.add(tuple(tuple(tensor.shape) for tensor in tensors))
+        variant = tuple(tuple(tensor.shape) for tensor in tensors)
+        self._newest = None if variant in self.variants else variant
+        self.variants.add(variant)
         if not self.shapes:
             self.shapes = [list(tensor.shape) for tensor in tensors]
             self.dtypes = [str(tensor.dtype).removeprefix("torch.") for tensor in tensors]
         if LOOKED_AT - self.left <= READ:
             self._read_ids(tensors)
+
+    def ended(self) -> None:
+        """Leave out the shape of the last batch of a pass, where that was smaller only."""
+        last, self._newest = self._newest, None
+        if last is not None and len(self.variants) > 1 and self._is_smaller(last):
+            self.variants.discard(last)
+
+    def _is_smaller(self, last: Variant) -> bool:
+        """Tell whether a batch is like the first one, of fewer samples."""
+        first = [tuple(shape) for shape in self.shapes]
+        return len(first) == len(last) and all(
+            a == b or (a[1:] == b[1:] and a[:1] > b[:1]) for a, b in zip(first, last, strict=True)
+        )
 
     def fact(self, number: int) -> dict[str, object] | None:
         """Return what was seen, None where no batch held a tensor."""

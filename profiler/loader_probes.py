@@ -218,6 +218,8 @@ class _LoaderWatch:
     def _ran_dry(self, begin: int, entry: tuple[Source, LoaderUse, int, Any] | None) -> None:
         if entry is not None:
             self._session.journal.write(Tracker.ran_dry, begin, now(), entry[0])
+            if entry[1].batches_seen.left:
+                entry[1].batches_seen.ended()
 
 
 def _user_line(frame: FrameType | None) -> str | None:

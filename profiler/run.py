@@ -294,7 +294,7 @@ class Batch(Fact, frozen=True, kw_only=True):
 
     shapes: list[list[int]]  # of the first batch's tensors
     dtypes: list[str]  # of the same: "uint8"
-    distinct: int  # different shapes among the batches looked at
+    distinct: int  # different shapes among them, but for an epoch's last batch, if only smaller
     looked_at: int
     padding: float | None = None  # of integer batches: the share of trailing equal ids, 0..1
 

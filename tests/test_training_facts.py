@@ -51,7 +51,7 @@ def train(
     model = layers()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with measuring(folder, windows=False):
-        for batch in torch.utils.data.DataLoader(torch.randn(24, 8), batch_size=4):
+        for batch in torch.utils.data.DataLoader(torch.randn(26, 8), batch_size=4):
             forward(model, batch).backward()
             optimizer.step()
             (zero or type(optimizer).zero_grad)(optimizer)
@@ -258,7 +258,39 @@ def test_batches_are_described_by_the_first_and_counted_by_their_shapes(tmp_path
         "looked_at": 3,
         "padding": None,
     }
-    assert train(tmp_path)["batch"]["shapes"] == [[4, 8]]
+    told = train(tmp_path)["batch"]
+    assert (told["shapes"], told["distinct"], told["looked_at"]) == ([[4, 8]], 1, 7)
+
+
+@pytest.mark.parametrize(
+    ("last", "distinct"),
+    [
+        ([3, 5], 1),
+        ([4, 6], 2),  # longer rows
+        ([5, 5], 2),  # more samples
+    ],
+)
+def test_the_smaller_last_batch_of_an_epoch_is_no_other_shape(
+    last: list[int], distinct: int
+) -> None:
+    seen = BatchFacts()
+    for _epoch in range(2):
+        for shape in ([4, 5], [4, 5], last):
+            seen.look(torch.zeros(shape))
+        seen.ended()
+    fact = seen.fact(0)
+    assert fact is not None
+    assert fact["distinct"] == distinct
+
+
+def test_batches_that_shrink_within_an_epoch_are_of_different_shapes() -> None:
+    seen = BatchFacts()
+    for samples in (4, 3, 2, 4):
+        seen.look(torch.zeros(samples, 5))
+    seen.ended()
+    fact = seen.fact(0)
+    assert fact is not None
+    assert fact["distinct"] == 3
 
 
 def test_batches_without_tensors_are_not_described() -> None:
