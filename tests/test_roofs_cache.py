@@ -60,6 +60,17 @@ def test_a_file_that_is_cut_off_anywhere_is_damaged(kept_here: Path) -> None:
         assert (found, why is not None) == (None, True)
 
 
+@pytest.mark.parametrize("best", [0, -1.0, 1e400])
+def test_a_rate_that_cannot_be_is_damage(kept_here: Path, best: float) -> None:
+    text = cache.write(roofs()).read_text()
+    wrong = text.replace('"best": 1700.0', f'"best": {best}'.replace("inf", "1e400"))
+    assert wrong != text
+    (kept_here / f"{MACHINE}.json").write_text(wrong)
+    found, why = cache.read(MACHINE)
+    assert found is None
+    assert why is not None
+
+
 def test_roofs_of_another_machine_are_not_used(kept_here: Path) -> None:
     cache.write(roofs(machine="another"))
     (kept_here / "another.json").rename(kept_here / f"{MACHINE}.json")

@@ -8,20 +8,22 @@ says why.
 from __future__ import annotations
 
 import os
+from typing import Annotated
 
 import msgspec
 
 from speedprof.profiler.fact import Fact
 
 FORMAT = 1
+Positive = Annotated[float, msgspec.Meta(gt=0)]  # another number in a file is damage
 
 
 class Level(Fact, frozen=True, kw_only=True):
     """One rate as its repeats saw it; the unit is in the name of the field that holds it."""
 
-    best: float  # the roof
-    median: float
-    worst: float
+    best: Positive  # the roof
+    median: Positive
+    worst: Positive
     repeats: int
 
 
@@ -83,7 +85,7 @@ class Transfers(Fact, frozen=True, kw_only=True):
 class Exchanged(Fact, frozen=True, kw_only=True):
     """An all-reduce of one size: bytes of the tensor / time, whatever crosses the links for it."""
 
-    bytes: int
+    bytes: Annotated[int, msgspec.Meta(gt=0)]
     gb_per_s: Level
 
 
