@@ -117,11 +117,26 @@ def command(
         raise SpeedprofError(cannot_write(Path(out), error)) from error
     finally:
         line.clear()
+    page = _report(tuned)
     if as_json:
         click.echo((tuned.folder / "tune.json").read_text("utf-8"), nl=False)
     else:
         _print(tuned, shlex.join(ctx.meta["speedprof.rest"]), plan, quiet=quiet)
+        if page is not None:
+            click.echo(f"Report: {closing.shown_path(page)}")
     ctx.exit(INTERRUPTED if tuned.ended == "interrupted" else 0)
+
+
+def _report(tuned: Tuned) -> Path | None:
+    """Write the report of the run under the plan; None where there is none, or no room for it."""
+    if tuned.after is None:
+        return None
+    try:
+        closing.write_reports(tuned.after, closing.view_of(tuned.after))
+    except (SpeedprofError, OSError) as error:
+        click.echo(f"speedprof: the report could not be written ({error})", err=True)
+        return None
+    return tuned.after / closing.PAGE
 
 
 def _loaded(folder: Path | None) -> Run | None:

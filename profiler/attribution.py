@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from speedprof.profiler import inside_phases, reading, reduction, run_folder, run_parts, run_whatif
+from speedprof.profiler import (
+    inside_phases,
+    reading,
+    reduction,
+    run_folder,
+    run_parts,
+    run_tuning,
+    run_whatif,
+)
 from speedprof.profiler.applied_facts import in_force
 from speedprof.profiler.batch_sources import input_kind
 from speedprof.profiler.communication import communication
@@ -25,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from speedprof.profiler.ranks import Trained
+    from speedprof.profiler.run_tuning import Tuning
     from speedprof.profiler.run_whatif import WhatIf
 
 DEFAULT_WARMUP = 10  # of `speedprof run`
@@ -79,6 +88,7 @@ def _run(
         not_measured=run_parts.not_measured(parts, recorded=kind == "trace"),
         notes=notes[:MOST_NOTES],
         whatif=_whatif(folder),
+        tuning=_tuning(folder),
         **_ending(end or {}),
     )
     if not parts:
@@ -120,6 +130,13 @@ def _insides(parts: list[Trained], folders: list[str]) -> dict[str, Any]:
         "trace_use": inside_phases.trace_use(parts),
         "lines": inside_phases.lines(parts, folders),
     }
+
+
+def _tuning(folder: Path) -> Tuning | None:
+    try:
+        return run_tuning.decoded((folder / run_tuning.FILE).read_bytes())
+    except OSError:
+        return None
 
 
 def _whatif(folder: Path) -> WhatIf | None:

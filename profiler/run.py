@@ -26,6 +26,7 @@ from speedprof.profiler.run_insides import (
     RankWaiting,
     Straggler,
 )
+from speedprof.profiler.run_tuning import Tuning
 from speedprof.profiler.run_whatif import WhatIf
 
 __all__ = [
@@ -374,6 +375,7 @@ class Run(Fact, frozen=True, kw_only=True):
     optimizers: list[Optimizer] = msgspec.field(default_factory=list)
     models: list[Model] = msgspec.field(default_factory=list)
     applied: list[InForce] = msgspec.field(default_factory=list)  # by a plan
+    tuning: Tuning | None = None  # where this run's plan was found
     whatif: WhatIf | None = None  # ceilings that trials measured
     batch: Batch | None = None  # of the training loader
     backwards_per_step: float | None = None

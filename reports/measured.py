@@ -9,7 +9,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from speedprof.advisor.rules import warm_up
-from speedprof.reports import sections_applied, sections_roofs, sections_whatif, wording
+from speedprof.reports import (
+    sections_applied,
+    sections_roofs,
+    sections_tuning,
+    sections_whatif,
+    wording,
+)
 
 if TYPE_CHECKING:
     from speedprof.profiler.ceilings import Ceiling
@@ -30,6 +36,7 @@ def sentences(view: View) -> list[str]:
     """
     run = view.run
     said = [
+        sections_tuning.sentence(run),
         sections_applied.sentence(run),
         gpu(run),
         whole_trace(run),

@@ -25,6 +25,7 @@ from speedprof.reports import (
     sections_plan,
     sections_roofs,
     sections_step,
+    sections_tuning,
     sections_whatif,
     wording,
 )
@@ -45,6 +46,7 @@ _UNIT = re.compile(r"(?<=\d) (?=%|m?s\b|[kMGT]?B\b|[kMGT]?B/s\b)")
 _WORD = re.compile(r"[a-z]+[ ,]")
 BEST = 3  # remedies beside the verdict
 SECTIONS: tuple[Callable[[Run], Section | None], ...] = (
+    sections_tuning.tuning,
     sections_applied.applied,
     sections_step.over_time,
     sections_step.traced,

@@ -70,6 +70,8 @@ def _report(view: View) -> Json:
         report["applied"] = [_facts(one) for one in run.applied]
     if run.roofs is not None:
         report["roofs"] = _roofs(run.roofs, run)
+    if run.tuning is not None:
+        report["tuning"] = _facts(run.tuning)
     if run.whatif is not None:
         report["whatif"] = _facts(run.whatif)
     plan = view.outlook.plan if view.outlook is not None else None

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
+
+import msgspec
 
 from speedprof import __version__
 from speedprof.mitigations.plan_files import PlanFile, write
 from speedprof.mitigations.tuning.decision import Speedup
 from speedprof.mitigations.tuning.tuner import Tried, Tuned
-from speedprof.profiler import run_folder
+from speedprof.profiler import run_folder, run_tuning
+from speedprof.profiler.run_tuning import PlanRemedy, Range, Ratio, TriedRemedy, Tuning
 
-PLAN, TOLD = "plan.toml", "tune.json"
-FORMAT = 1
+PLAN = "plan.toml"
 
 
 def save(tuned: Tuned, *, machine: str | None, torch: str | None) -> Path | None:
     """Write both files; return the plan's, None where nothing was kept. Raises OSError."""
-    run_folder.write(tuned.folder / TOLD, json.dumps(told(tuned), indent=1) + "\n")
+    text = msgspec.json.format(msgspec.json.encode(told(tuned)), indent=1).decode() + "\n"
+    under_plan = tuned.after if tuned.after != tuned.before else None
+    for folder in (tuned.folder, under_plan):
+        if folder is not None:
+            run_folder.write(folder / run_tuning.FILE, text)
     if not tuned.plan:
         return None
     plan = PlanFile(remedies=tuned.plan, made_by=__version__, machine=machine, torch=torch)
@@ -25,35 +30,35 @@ def save(tuned: Tuned, *, machine: str | None, torch: str | None) -> Path | None
     return tuned.folder / PLAN
 
 
-def told(tuned: Tuned) -> dict[str, object]:
-    """Return the outcome as JSON has it; ratios are old step / new step."""
-    return {
-        "format": FORMAT,
-        "ended": tuned.ended,
-        "plan": [{"name": one.name, "parameters": dict(one.parameters)} for one in tuned.plan],
-        "speedup": _speedup(tuned.total),
-        "before": tuned.before.name if tuned.before else None,
-        "after": tuned.after.name if tuned.after else None,
-        "tried": [_tried(one) for one in tuned.tried],
-    }
+def told(tuned: Tuned) -> Tuning:
+    """Return the outcome as it is kept."""
+    return Tuning(
+        format=run_tuning.FORMAT,
+        ended=tuned.ended,
+        plan=[PlanRemedy(name=one.name, parameters=dict(one.parameters)) for one in tuned.plan],
+        speedup=_ratio(tuned.total),
+        before=tuned.before.name if tuned.before else None,
+        after=tuned.after.name if tuned.after else None,
+        tried=[_tried(one) for one in tuned.tried],
+    )
 
 
-def _tried(one: Tried) -> dict[str, object]:
+def _tried(one: Tried) -> TriedRemedy:
     gain = one.predicted
-    return {
-        "name": one.remedy.name,
-        "parameters": dict(one.remedy.parameters),
-        "predicted": {"low": gain.low, "high": gain.high} if gain is not None else None,
-        "measured": _speedup(one.measured),
-        "proved": one.proof.passed if one.proof is not None else None,
-        "proof": one.proof.sentence if one.proof is not None else None,
-        "kept": one.kept,
-        "why": one.why,
-        "trials": list(one.trials),
-    }
+    return TriedRemedy(
+        name=one.remedy.name,
+        parameters=dict(one.remedy.parameters),
+        predicted=Range(low=gain.low, high=gain.high) if gain is not None else None,
+        measured=_ratio(one.measured),
+        proved=one.proof.passed if one.proof is not None else None,
+        proof=one.proof.sentence if one.proof is not None else None,
+        kept=one.kept,
+        why=one.why,
+        trials=list(one.trials),
+    )
 
 
-def _speedup(found: Speedup | None) -> dict[str, float] | None:
+def _ratio(found: Speedup | None) -> Ratio | None:
     if found is None:
         return None
-    return {"ratio": found.ratio, "low": found.low, "high": found.high}
+    return Ratio(ratio=found.ratio, low=found.low, high=found.high)
