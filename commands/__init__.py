@@ -19,6 +19,7 @@ COMMANDS = {  # name -> what it does, so that `speedprof --help` loads none of t
     "roofs": "Measure what this machine can do at best.",
     "whatif": "Measure what a script would gain if one of its costs were gone.",
     "tune": "Try remedies in short trials, and keep those that prove themselves.",
+    "apply": "Write remedies into the script, as a diff or for good.",
     "report": "Show a run again, and rewrite its report.",
     "list": "List the runs in a folder.",
     "compare": "Say whether one run's steps are slower than another's.",

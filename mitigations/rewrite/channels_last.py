@@ -5,7 +5,7 @@ from __future__ import annotations
 import libcst as cst
 
 from speedprof.mitigations.rewrite import models, training
-from speedprof.mitigations.rewrite.code import Code, Refused
+from speedprof.mitigations.rewrite.code import Absent, Code, Refused
 from speedprof.mitigations.rewrite.order import Order
 from speedprof.mitigations.rewrite.torch_names import in_module
 
@@ -16,7 +16,7 @@ IMAGES = 4  # dimensions
 def rewrite(code: Code, order: Order) -> None:
     """Convert the model where it is built, and its images where it is called."""
     if not _has_convolutions(code, order):
-        raise Refused("no Conv2d was seen in the model")
+        raise Absent("no Conv2d was seen in the model")
     for one in _converting(code):
         if code.condition(one) is None:
             return

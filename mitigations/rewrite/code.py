@@ -19,6 +19,10 @@ class Refused(Exception):  # noqa: N818 - an answer, no error
     """Why a remedy is not written into this source: one clause for the user."""
 
 
+class Absent(Refused):
+    """A file has nothing that the remedy changes; another one may."""
+
+
 class Code:
     """One version of a source; `text()` is the next one."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from speedprof.mitigations.rewrite.arguments import given, same, set_in, written
-from speedprof.mitigations.rewrite.code import Code, Refused
+from speedprof.mitigations.rewrite.code import Absent, Code, Refused
 from speedprof.mitigations.rewrite.order import Order
 from speedprof.mitigations.rewrite.torch_names import DDP
 
@@ -14,7 +14,7 @@ def rewrite(code: Code, order: Order) -> None:
     """Change what the script does not give itself, and what the plan names."""
     calls = code.calls(*DDP)
     if not calls:
-        raise Refused("no DistributedDataParallel is built in this file")
+        raise Absent("no DistributedDataParallel is built in this file")
     kept: list[str] = []
     for call in calls:
         own = given(code, call, POSITIONAL)

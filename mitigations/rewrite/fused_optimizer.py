@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from speedprof.mitigations.rewrite.arguments import Given, given, set_in
-from speedprof.mitigations.rewrite.code import Code, Refused
+from speedprof.mitigations.rewrite.code import Absent, Code, Refused
 from speedprof.mitigations.rewrite.order import Order
 from speedprof.mitigations.rewrite.torch_names import FUSED
 
@@ -16,7 +16,7 @@ def rewrite(code: Code, order: Order) -> None:  # noqa: ARG001 - as all rewritin
     """Ask each of torch's own optimizers for its fused update."""
     calls = code.calls(*FUSED)
     if not calls:
-        raise Refused("no Adam, AdamW, SGD or Adagrad of torch's is built in this file")
+        raise Absent("no Adam, AdamW, SGD or Adagrad of torch's is built in this file")
     for call in calls:
         own = given(code, call, POSITIONAL)
         for name in OTHERWISE:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import libcst as cst
 
-from speedprof.mitigations.rewrite.code import Code, Refused
+from speedprof.mitigations.rewrite.code import Absent, Code, Refused
 from speedprof.mitigations.rewrite.order import Order
 from speedprof.mitigations.rewrite.torch_names import LOADER
 
@@ -18,7 +18,7 @@ def loaders(code: Code, order: Order) -> list[cst.Call]:
         star = next(iter(code.stars()), None)
         if star is not None:
             raise Refused(f"names come from `from {star} import *`; import DataLoader by its name")
-        raise Refused("no DataLoader is built in this file")
+        raise Absent("no DataLoader is built in this file")
     return calls
 
 

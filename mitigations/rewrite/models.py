@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import libcst as cst
 
-from speedprof.mitigations.rewrite.code import Code, Refused, body_of, inside
+from speedprof.mitigations.rewrite.code import Absent, Code, Refused, body_of, inside
 from speedprof.mitigations.rewrite.torch_names import COMPILE, DDP
 from speedprof.mitigations.rewrite.training import DEEPEST, callers
 
@@ -45,7 +45,7 @@ def model(code: Code) -> Model:
         one = resolved(code, code.words(owner), owner)
         found[one.name, id(one.home)] = one
     if not found:
-        raise Refused("the model was not found: no optimizer takes its parameters in this file")
+        raise Absent("the model was not found: no optimizer takes its parameters in this file")
     if len(found) > 1:
         names = ", ".join(sorted({one.name for one in found.values()}))
         raise Refused(f"several models could be meant ({names})")
@@ -157,7 +157,7 @@ def place(code: Code, found: Model) -> Place:
     """Return where the model is complete: behind its last assignment, before it is wrapped."""
     assigned = _assigned(code, found.home, found.name)
     if not assigned:
-        raise Refused(f"{found.name} is not built in this file")
+        raise Absent(f"{found.name} is not built in this file")
     if len({id(code.function(one)) for one in assigned}) > 1:
         raise Refused(f"{found.name} is built in several methods")
     chains = [_blocks(code, one) for one in assigned]

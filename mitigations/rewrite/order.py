@@ -44,3 +44,4 @@ class Outcome:
     name: str
     state: str  # WRITTEN, UNCHANGED, REFUSED or DECISION
     why: str = ""
+    absent: bool = False  # refused because this file has nothing that it could change

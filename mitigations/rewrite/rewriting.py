@@ -19,7 +19,7 @@ from speedprof.mitigations.rewrite import (
     loader_arguments,
     zero_grad,
 )
-from speedprof.mitigations.rewrite.code import Code, Refused
+from speedprof.mitigations.rewrite.code import Absent, Code, Refused
 from speedprof.mitigations.rewrite.loaders import at_line
 from speedprof.mitigations.rewrite.order import REFUSED, UNCHANGED, WRITTEN, Order, Outcome
 
@@ -44,6 +44,7 @@ REWRITINGS: Mapping[str, Rewriting] = {  # in the order in which they are made
     "fewer-threads": flags.threads,
 }
 LOADING = tuple(n for n, how in REWRITINGS.items() if how is loader_arguments.rewrite)
+ONCE = ("tf32", "cudnn-benchmark", "fewer-threads")  # in the script itself, nowhere else
 WITH_LOADER = (*LOADING, "non-blocking-copies")
 
 
@@ -52,8 +53,11 @@ def rewrite(source: str, orders: Sequence[Order]) -> tuple[str, list[Outcome]]:
     try:
         code = Code(source)
     except cst.ParserSyntaxError as error:
-        why = f"line {error.raw_line} cannot be read as Python"
-        return source, [Outcome(name=one.name, state=REFUSED, why=why) for one in orders]
+        return source, _none(orders, f"line {error.raw_line} cannot be read as Python")
+    except RecursionError:
+        return source, _none(orders, "its expressions are nested too deeply")
+    if code.module.code != source:
+        return source, _none(orders, "its text cannot be kept; please report this as a bug")
     places = {one.known.loader_line: _place(code, one) for one in orders}
     outcomes: dict[str, Outcome] = {}
     names = list(REWRITINGS)
@@ -66,6 +70,10 @@ def rewrite(source: str, orders: Sequence[Order]) -> tuple[str, list[Outcome]]:
         call = None if isinstance(place, Refused) else place
         source, outcomes[order.name] = _written(source, replace(order, call=call))
     return source, [outcomes.get(one.name) or _unknown(one) for one in orders]
+
+
+def _none(orders: Sequence[Order], why: str) -> list[Outcome]:
+    return [Outcome(name=one.name, state=REFUSED, why=why) for one in orders]
 
 
 def _place(code: Code, order: Order) -> int | Refused | None:
@@ -83,7 +91,8 @@ def _written(source: str, order: Order) -> tuple[str, Outcome]:
     try:
         REWRITINGS[order.name](code, order)
     except Refused as refused:
-        return source, Outcome(name=order.name, state=REFUSED, why=str(refused))
+        absent = isinstance(refused, Absent)
+        return source, Outcome(name=order.name, state=REFUSED, why=str(refused), absent=absent)
     changed = code.text()
     if changed == source:
         return source, Outcome(name=order.name, state=UNCHANGED, why="the source does so already")

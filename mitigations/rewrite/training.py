@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import libcst as cst
 
-from speedprof.mitigations.rewrite.code import Code, Function, Refused
+from speedprof.mitigations.rewrite.code import Absent, Code, Function, Refused
 
 Loop = (cst.For, cst.While)
 DEEPEST = 5  # calls from the one that builds the model to the one that trains it
@@ -14,7 +14,7 @@ def step(code: Code) -> cst.CSTNode:
     """Return the loop or function with the one backward pass; Refused where unclear."""
     found = [_around(code, call) for call in backwards(code)]
     if not found:
-        raise Refused("no loss.backward() is in this file; the loop is a library's, or elsewhere")
+        raise Absent("no loss.backward() is in this file; the loop is a library's, or elsewhere")
     if any(one is not found[0] for one in found):
         lines = ", ".join(str(code.line(call)) for call in backwards(code))
         raise Refused(f"there are several backward passes (lines {lines})")

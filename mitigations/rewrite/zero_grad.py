@@ -5,7 +5,7 @@ from __future__ import annotations
 import libcst as cst
 
 from speedprof.mitigations.rewrite.arguments import given, set_in
-from speedprof.mitigations.rewrite.code import Code, Refused
+from speedprof.mitigations.rewrite.code import Absent, Code, Refused
 from speedprof.mitigations.rewrite.order import Order
 
 
@@ -16,7 +16,7 @@ def rewrite(code: Code, order: Order) -> None:  # noqa: ARG001 - as all rewritin
     if by_hand:
         raise Refused(f"line {code.line(by_hand[0])} fills gradients with zeros by hand")
     if not calls:
-        raise Refused("no zero_grad() is called in this file")
+        raise Absent("no zero_grad() is called in this file")
     for call in calls:
         own = given(code, call, ("set_to_none",))
         text = code.words(own["set_to_none"].value) if "set_to_none" in own else "True"

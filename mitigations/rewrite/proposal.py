@@ -1,0 +1,166 @@
+"""A run's remedies as changes of its files: what is asked, what is known, what comes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from speedprof.mitigations.applied.automatic import AUTOMATIC
+from speedprof.mitigations.catalogue import Advice
+from speedprof.mitigations.plan_files import Remedy
+from speedprof.mitigations.rewrite.order import (
+    DECISION,
+    REFUSED,
+    UNCHANGED,
+    WRITTEN,
+    Known,
+    Order,
+    Outcome,
+    Value,
+)
+from speedprof.mitigations.rewrite.rewriting import ONCE, REWRITINGS, WITH_LOADER, rewrite
+from speedprof.mitigations.rewrite.sources import Source
+from speedprof.mitigations.rewrite.targets import Target, Targets
+from speedprof.profiler.run import Run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """A file and its new text."""
+
+    source: Source
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """What would be written, and one outcome for each remedy, in the order asked."""
+
+    changes: tuple[Change, ...]
+    outcomes: tuple[Outcome, ...]
+
+
+def propose(found: Targets, orders: Sequence[Order]) -> Proposal:
+    """Write each remedy into the first file that has what it changes."""
+    outcomes: dict[str, Outcome] = {}
+    changes = []
+    for number, target in enumerate(found.files):
+        waiting = [one for one in orders if _is_open(outcomes.get(one.name))]
+        mine = [_for(one, target) for one in waiting if _belongs(one, target, number, found)]
+        text, made = rewrite(target.source.text, mine)
+        outcomes |= {one.name: one for one in made if not _is_worse(one, outcomes.get(one.name))}
+        if text != target.source.text:
+            changes.append(Change(source=target.source, text=text))
+    return Proposal(
+        changes=tuple(changes),
+        outcomes=tuple(outcomes.get(one.name) or _in_library(one, found) for one in orders),
+    )
+
+
+def _is_open(outcome: Outcome | None) -> bool:
+    return outcome is None or (outcome.state == REFUSED and outcome.absent)
+
+
+def _is_worse(new: Outcome, old: Outcome | None) -> bool:
+    """Tell whether the reason of an earlier file says more: that there is nothing says least."""
+    return old is not None and new.state == REFUSED and new.absent
+
+
+def _belongs(order: Order, target: Target, number: int, found: Targets) -> bool:
+    if order.name in WITH_LOADER and _loader_is_known(found):
+        return target.loader_line is not None
+    return number == 0 or order.name not in ONCE
+
+
+def _loader_is_known(found: Targets) -> bool:
+    return found.library is not None or any(one.loader_line is not None for one in found.files)
+
+
+def _for(order: Order, target: Target) -> Order:
+    return replace(order, known=replace(order.known, loader_line=target.loader_line))
+
+
+def _in_library(order: Order, found: Targets) -> Outcome:
+    why = f"the training loader is built at {found.library}, in none of your files"
+    return Outcome(name=order.name, state=REFUSED, why=why)
+
+
+def known(run: Run) -> Known:
+    """Return what the source does not show."""
+    loader = run.training_loader()
+    modules = [one.modules for one in run.models if one.modules is not None]
+    shapes = run.batch.shapes if run.batch is not None else None
+    return Known(
+        pinned=loader.pin_memory if loader else None,
+        iterable=loader.iterable if loader else None,
+        picklable=loader.picklable if loader else None,
+        start_method=_start_method(run),
+        device="cuda" if run.device == "rocm" else run.device,
+        batch_dims=None if shapes is None else tuple(map(len, shapes)),
+        has_conv2d=any("Conv2d" in name for one in modules for name in one) if modules else None,
+    )
+
+
+def _start_method(run: Run) -> str | None:
+    """Return how workers are started; since Python 3.14 it is not by fork unless asked for."""
+    loader = run.training_loader()
+    if loader is not None and loader.start_method:
+        return loader.start_method
+    version = (run.environment.python or "").split(".")[:2]
+    if len(version) == 2 and all(part.isdigit() for part in version):
+        return "forkserver" if tuple(map(int, version)) >= (3, 14) else None
+    return None
+
+
+def orders(
+    run: Run, remedies: Iterable[Remedy], advice: Sequence[Advice] = ()
+) -> tuple[Order, ...]:
+    """Return remedies as orders: what is named nowhere has the advice's value, or the default."""
+    facts = known(run)
+    advised = {one.mitigation.name: one.fit.parameters for one in advice}
+    return tuple(_order(one, facts, advised.get(one.name, {})) for one in remedies)
+
+
+def _order(remedy: Remedy, facts: Known, advised: Mapping[str, object]) -> Order:
+    automatic = AUTOMATIC.get(remedy.name)
+    allowed = automatic.parameters if automatic is not None else {}
+    defaults = {n: one.default for n, one in allowed.items() if one.default is not None}
+    ours: dict[str, Value] = {
+        name: value
+        for name, value in advised.items()
+        if name in allowed and isinstance(value, (bool, int, float, str))
+    }
+    named = {**ours, **remedy.parameters}
+    return Order(
+        name=remedy.name,
+        parameters={**defaults, **named},
+        named=frozenset(named),
+        known=facts,
+    )
+
+
+def sorted_out(
+    advice: Sequence[Advice], planned: Sequence[str]
+) -> tuple[list[Remedy], list[Outcome]]:
+    """Part a run's advice into what can be written, and what waits for a decision."""
+    writable, waiting = [], []
+    for one in advice:
+        name = one.mitigation.name
+        if name in planned and name in REWRITINGS:
+            writable.append(Remedy(name=name, parameters={}))
+        else:
+            waiting.append(Outcome(name=name, state=DECISION, why=_decision(one, planned)))
+    return writable, waiting
+
+
+def _decision(advice: Advice, planned: Sequence[str]) -> str:
+    name = advice.mitigation.name
+    if advice.mitigation.changes_training:
+        return f"it changes what is trained; `speedprof explain {name}`"
+    if name not in REWRITINGS:
+        return f"it is yours to write; `speedprof explain {name}`"
+    assert name not in planned
+    return f"it adds too little to the others, or is not safe enough; `--remedy {name}` writes it"
+
+
+__all__ = ["REFUSED", "UNCHANGED", "WRITTEN", "Change", "Proposal", "orders", "propose"]
