@@ -154,10 +154,9 @@ def _print(outcome: Outcome, found: WhatIf, *, page: Path | None, quiet: bool) -
         click.echo(visible(sentence[0].upper() + sentence[1:]))
     if quiet:
         return
+    count = "1 trial" if len(found.trials) == 1 else f"{len(found.trials)} trials"
     wall = sum(trial.wall_s for trial in found.trials)
-    click.echo(
-        f"{len(found.trials)} trials in {wall:.0f} s, in {closing.shown_path(outcome.folder)}"
-    )
+    click.echo(f"{count} in {wall:.0f} s, in {closing.shown_path(outcome.folder)}")
     if page is not None:
         click.echo(f"Report: {closing.shown_path(page)}")
 

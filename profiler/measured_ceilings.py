@@ -4,13 +4,14 @@ The interval of a ratio comes from the spread of steps within the trials (`compa
 widened until it holds the ratio to every single real trial, so that drift of the machine shows.
 With batches from memory on a CPU, the time in which the trial itself copied the batch is taken
 off: nothing else went on meanwhile. On a GPU it may hide behind the device's work and stays.
+Evaluation and checkpoints between the steps count as they do in the real trials, on average.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from speedprof.profiler.trials import LOADER, REAL
 FEWEST = 8  # steps that a mean and its interval can rest on
 SETTLING = 2  # steps after a trial's change has begun
 
+OUTSIDE = ("evaluation", "checkpoint", "between")  # columns of the record
+
 Floats = NDArray[np.float64]
 SAMPLES, BATCHES = "samples", "batches"
 
@@ -40,6 +43,7 @@ class Series:
     samples: Floats
     batches: Floats
     handout_ms: Floats  # waited for a loader
+    outside_ms: Floats | None = None  # evaluation, checkpoints and what else lies between steps
     device: str = "cpu"
     fact: dict[str, Any] = field(default_factory=dict)  # what the trial said of itself
     damage: int = 0
@@ -52,18 +56,26 @@ class Series:
     def step_ms(self) -> float:
         return float(self.wall_ms.sum() / max(self.count.sum(), 1))
 
+    @property
+    def outside_a_step_ms(self) -> float:
+        """Return the mean of what lies between steps; 0 for the loader alone."""
+        if self.outside_ms is None:
+            return 0.0
+        return float(self.outside_ms.sum() / max(self.count.sum(), 1))
+
     def without_handout(self) -> Series:
         """Return the steps as they would be without the copies of batches."""
-        rest = np.maximum(self.wall_ms - self.handout_ms, 0.0)
-        return Series(
-            wall_ms=rest,
-            count=self.count,
-            samples=self.samples,
-            batches=self.batches,
-            handout_ms=self.handout_ms,
-            device=self.device,
-            fact=self.fact,
-        )
+        return replace(self, wall_ms=np.maximum(self.wall_ms - self.handout_ms, 0.0))
+
+    def with_outside(self, each_ms: float) -> Series:
+        """Return the steps with so much between them, the same after each.
+
+        What comes every thousandth step may fall into one trial and not into another.
+        """
+        if self.outside_ms is None:
+            return self
+        inside = np.maximum(self.wall_ms - self.outside_ms, 0.0)
+        return replace(self, wall_ms=inside + each_ms * self.count)
 
 
 def series(folder: Path, kind: str, warmup: int) -> Series | None:
@@ -104,12 +116,14 @@ def _steps(record: reading.Record, kind: str, warmup: int) -> Series | None:
         kept &= since & (since.cumsum() > SETTLING)
     rows = rows[kept]
     waited = rows[:, COLUMN["input_wait"]] + rows[:, COLUMN["input_start"]]
+    outside = rows[:, [COLUMN[name] for name in OUTSIDE]].sum(axis=1)
     return Series(
         wall_ms=rows[:, COLUMN["wall"]] / 1e6,
         count=rows[:, COLUMN["count"]].astype(np.float64),
         samples=rows[:, COLUMN["samples"]].astype(np.float64),
         batches=rows[:, COLUMN["batches"]].astype(np.float64),
         handout_ms=waited / 1e6,
+        outside_ms=outside / 1e6,
         device=_device(record),
         fact=fact or {},
     )
@@ -153,14 +167,15 @@ def _device(record: reading.Record) -> str:
 
 def joined(parts: Sequence[Series]) -> Series:
     """Return the steps of several trials of one kind in a row."""
-    return Series(
+    outside = [part.outside_ms for part in parts if part.outside_ms is not None]
+    return replace(
+        parts[0],
         wall_ms=np.concatenate([part.wall_ms for part in parts]),
         count=np.concatenate([part.count for part in parts]),
         samples=np.concatenate([part.samples for part in parts]),
         batches=np.concatenate([part.batches for part in parts]),
         handout_ms=np.concatenate([part.handout_ms for part in parts]),
-        device=parts[0].device,
-        fact=parts[0].fact,
+        outside_ms=np.concatenate(outside) if len(outside) == len(parts) else None,
     )
 
 

@@ -122,7 +122,8 @@ def _all(outcome: Outcome, tell: Tell) -> None:
 def planned(run: Run) -> tuple[list[str], dict[str, str]]:
     """Return the trials to make beside real ones, and why the others are not made."""
     missing: dict[str, str] = {}
-    if run.training_loader() is None:
+    # which loader is the training's, each trial finds out for itself
+    if not any(loader.batches for loader in run.loaders):
         why = "no DataLoader fed the training: there is no loader to replay or to time alone"
         missing |= dict.fromkeys((trials.REPLAYED, trials.ON_DEVICE, trials.LOADER), why)
     elif run.device == "cpu":

@@ -26,7 +26,7 @@ CHANGED = (trials.REPLAYED, trials.ON_DEVICE, trials.NO_COMMUNICATION)
 
 def conclude(outcome: Outcome) -> WhatIf:
     """Return all that the trials made so far tell."""
-    told = {kind: _series(outcome.of(kind)) for kind in trials.KINDS}
+    told = _levelled({kind: _series(outcome.of(kind)) for kind in trials.KINDS})
     real = told[trials.REAL]
     counted = [part for parts in told.values() for part in parts]
     unit = measured.unit_of(counted)
@@ -57,6 +57,14 @@ def _series(made: Sequence[Trial]) -> list[Series]:
         if trial.series is not None and len(trial.series.wall_ms) >= measured.FEWEST
     ]
     return [_own_cost_off(one) for one in known]
+
+
+def _levelled(told: dict[str, list[Series]]) -> dict[str, list[Series]]:
+    """Give all trials the same evaluation and checkpoints: the real trials' mean, every step."""
+    if not told[trials.REAL]:
+        return told
+    each_ms = measured.joined(told[trials.REAL]).outside_a_step_ms
+    return {kind: [one.with_outside(each_ms) for one in made] for kind, made in told.items()}
 
 
 def _own_cost_off(one: Series) -> Series:

@@ -95,6 +95,31 @@ def test_the_copies_of_kept_batches_are_taken_off_on_a_cpu_and_stay_on_a_gpu() -
     assert any("copying the kept batch" in note for note in gpu.trials[1].notes)
 
 
+def test_an_evaluation_that_falls_into_one_trial_alone_does_not_move_the_ratio() -> None:
+    rare = np.zeros(40)
+    rare[7] = 4_000.0
+    evaluated = steps(10, fact=REPLAYED)
+    evaluated = replace(evaluated, wall_ms=evaluated.wall_ms + rare, outside_ms=rare)
+    found = conclude(
+        outcome(
+            (trials.REAL, replace(steps(20), outside_ms=np.zeros(40))),
+            (trials.REPLAYED, evaluated),
+        )
+    )
+    assert found.ceilings[0].speedup == pytest.approx(2.0, rel=0.03)
+
+
+def test_evaluation_in_every_trial_counts_as_it_does_in_training() -> None:
+    every = np.full(40, 10.0)
+    found = conclude(
+        outcome(
+            (trials.REAL, replace(steps(30), outside_ms=every)),
+            (trials.REPLAYED, replace(steps(20, fact=REPLAYED), outside_ms=every)),
+        )
+    )
+    assert found.ceilings[0].speedup == pytest.approx(1.5, rel=0.03)
+
+
 def test_rates_are_samples_in_a_second_with_an_interval() -> None:
     found = rate(steps(10), "samples")
     assert found is not None
@@ -171,7 +196,9 @@ def test_trials_that_cannot_be_are_left_out_with_their_reason() -> None:
 
 
 def test_a_gpu_and_several_ranks_are_tried_with_everything() -> None:
-    run = msgspec.structs.replace(a_run(), loaders=[loader()], world_size=2, device="cuda")
+    run = msgspec.structs.replace(
+        a_run(), loaders=[loader(batches=9)], world_size=2, device="cuda"
+    )
     assert run.training_loader() is not None
     assert planned(run) == (
         [trials.REPLAYED, trials.ON_DEVICE, trials.NO_COMMUNICATION, trials.LOADER],

@@ -63,15 +63,17 @@ class Replay(Watch):
         batch = super().draw(iterator, drawing)
         if not kept.full and self.copier.used_up is None:
             kept.add(self.copier.copy(batch))
-            if self.copier.used_up is not None:
-                self._refuse(self.copier.used_up)
+            self._refuse_if_used_up()
         return batch
 
     def _may_begin(self, kept: Kept, feed: Feed) -> bool:
         return not kept.replaying and feed.trains and self.copier.used_up is None
 
-    def _refuse(self, name: str) -> None:
-        """End the trial: a batch that can be read only once cannot be given again."""
+    def _refuse_if_used_up(self) -> None:
+        """End the trial if a batch can be read only once: it cannot be given again."""
+        name = self.copier.used_up
+        if name is None:
+            return
         self.session.open_record()
         why = f"a batch holds a {name}, which can be read only once and so not be replayed"
         self.session.recorder.fact("trial", {"kind": "refused", "why": why})
