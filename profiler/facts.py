@@ -21,6 +21,8 @@ from speedprof.profiler.record import FORMAT
 from speedprof.profiler.recorder import Recorder
 from speedprof.profiler.steps import Source
 
+CO_OPTIMIZED = 1  # of a function's code: its variables are not kept in a dictionary
+HELD_BY_FRAME = 2  # references to such a copy: the frame's, and that of whoever counts them
 MODEL_FRAMES = 12  # how far up the stack to look for the model
 SIZED_BATCHES = 8  # batches whose bytes are counted
 
@@ -302,10 +304,25 @@ def _wraps(model: Any) -> bool:
 
 
 def _variables(frame: FrameType) -> Iterator[object]:
-    for name, value in list(frame.f_locals.items()):
+    for name, value in _locals(frame):
         if name == "self" and hasattr(value, "__dict__"):
             yield from list(vars(value).values())
         yield value
+
+
+def _locals(frame: FrameType) -> list[tuple[str, object]]:
+    """Return a frame's variables, and leave no copy of them behind.
+
+    Before Python 3.13 a function's frame keeps the copy that it is asked for, and with it the
+    tensors of this step, as long as the function runs. Where nobody else holds it, it is emptied:
+    the variables themselves are elsewhere.
+    """
+    ours = sys.getrefcount(frame.f_locals) <= HELD_BY_FRAME
+    found = list(frame.f_locals.items())
+    copied = sys.version_info < (3, 13) and frame.f_code.co_flags & CO_OPTIMIZED
+    if copied and ours:
+        frame.f_locals.clear()
+    return found
 
 
 def samples_in(batch: Any) -> int:

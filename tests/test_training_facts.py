@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import gc
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -359,3 +361,58 @@ def test_exchanges_left_out_while_accumulating_are_counted(
     assert seen.exchange.find_unused_parameters is False
     assert seen.exchange.hooked is False
     assert facts(tmp_path, "flags")[-1]["flags"]["backend"] == "gloo"
+
+
+class Moody:
+    """Something in a batch that will not be asked for its shape."""
+
+    dtype = "mood"
+
+    @property
+    def shape(self) -> Any:
+        raise RuntimeError("not today")
+
+
+def test_a_batch_that_cannot_be_described_costs_the_description_alone(tmp_path: Path) -> None:
+    model = layers()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    loader = torch.utils.data.DataLoader(
+        torch.randn(24, 8), batch_size=4, collate_fn=lambda rows: (torch.stack(rows), Moody())
+    )
+    with measuring(tmp_path, windows=False):
+        for batch, _ in loader:
+            plain(model, batch).backward()
+            optimizer.step()
+    assert facts(tmp_path, "batch") == []
+    (note,) = facts(tmp_path, "note")
+    assert "probe 'batch' failed and was switched off: RuntimeError: not today" in note["text"]
+    assert facts(tmp_path, "loader_use")[-1]["batches"] == 6
+    assert facts(tmp_path, "model")[-1]["modules"]["Linear"] == 2
+
+
+def test_nothing_of_the_training_is_kept_alive_by_what_was_seen(tmp_path: Path) -> None:
+    with measuring(tmp_path, windows=False) as session:
+        model = layers()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        kept: list[weakref.ref[Any]] = []
+        for batch in torch.utils.data.DataLoader(torch.randn(24, 8), batch_size=4):
+            loss = plain(model, batch)
+            loss.backward()
+            optimizer.step()
+            kept += [weakref.ref(loss), weakref.ref(batch)]
+        assert [one() for one in kept[:-2]] == [None] * 10  # earlier steps
+        kept += [weakref.ref(model), weakref.ref(model[0].weight)]
+        del model, optimizer, loss, batch
+        gc.collect()
+        assert [one() for one in kept] == [None] * 14
+        assert session.seen.backward.look is None
+
+
+def test_variables_that_the_script_itself_looks_at_stay(tmp_path: Path) -> None:
+    with measuring(tmp_path, windows=False):
+        model = layers()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        own = locals()
+        plain(model, torch.randn(4, 8)).backward()
+        optimizer.step()
+    assert own["model"] is model
