@@ -13,6 +13,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+# Of the roof of its precision. Large products reach 0.5 to 0.9 of it; one that reaches less than
+# this waits for memory or has too little work to fill the device, and faster arithmetic units
+# would not help it.
+REACHED = 0.3
 PRECISIONS = ("fp8", "bf16", "fp16", "tf32", "fp32")  # fastest first
 
 

@@ -125,9 +125,9 @@ def options(order: Order) -> dict[str, object]:
         "stop_after": order.stop_after,
         "warmup": order.warmup,
         "windows": order.windows,
-        "remedies": list(order.remedies),
-        "applied_by": order.applied_by,
     }
+    if order.remedies:
+        told |= {"remedies": list(order.remedies), "applied_by": order.applied_by}
     return told if order.trial is None else {**told, "trial": order.trial}
 
 

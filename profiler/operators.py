@@ -11,7 +11,8 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from speedprof.profiler.intervals import Times
+    from speedprof.profiler.device_peaks import REACHED
+from speedprof.profiler.intervals import Times
 
 KINDS = (
     "matmul",
@@ -92,10 +93,6 @@ ARITHMETIC = ("matmul", "convolution", "attention")
 _BANDWIDTH = ("normalisation", "elementwise", "reduction", "optimizer", "copy")
 DOMINATES = 0.6  # of the time whose kind is known; below it neither limit explains the phase
 KNOWN = 0.5  # of the time; where less has a known kind nothing is said
-# Of the roof of its precision. Large products reach 0.5 to 0.9 of it; one that reaches less than
-# this waits for memory or has too little work to fill the device, and faster arithmetic units
-# would not help it.
-REACHED = 0.3
 
 
 @lru_cache(maxsize=8192)

@@ -11,8 +11,8 @@ from speedprof.mitigations.kernel_gains import (
     chain_length,
     product_speedup,
 )
+from speedprof.profiler.device_peaks import REACHED as REACHED_BY_ARITHMETIC
 from speedprof.profiler.device_peaks import device_peaks
-from speedprof.profiler.operators import REACHED as REACHED_BY_ARITHMETIC
 from speedprof.profiler.run import Run
 
 PRECISION = "float32_matmul_precision"
