@@ -11,7 +11,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from speedprof.profiler.device_peaks import REACHED
+from speedprof.profiler.device_peaks import REACHED
 from speedprof.profiler.intervals import Times
 
 KINDS = (
