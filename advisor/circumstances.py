@@ -82,12 +82,21 @@ def reading(run: Run, loader: Loader) -> str:
 
 
 def link(run: Run) -> str:
-    """Say how fast copies to the device could be on this machine."""
+    """Say how fast copies to the device could be here, or else what the link was seen to carry."""
     transfers = run.roofs.transfers if run.roofs else None
     speed = run.copies.gb_per_s if run.copies else None
-    if transfers is None or transfers.pinned_gb_per_s is None or speed is None:
+    if transfers is not None and transfers.pinned_gb_per_s is not None and speed is not None:
+        best = number(transfers.pinned_gb_per_s.best)
+        return f"from pinned memory this machine copies {best} GB/s"
+    carried = [
+        gpu.pcie_received_bytes_per_s or 0.0
+        for machine in run.machines
+        for sample in machine.samples
+        for gpu in sample.gpus
+    ]
+    if not max(carried, default=0.0):
         return ""
-    return f"from pinned memory this machine copies {number(transfers.pinned_gb_per_s.best)} GB/s"
+    return f"the link to the GPU was seen to carry up to {number(max(carried) / 1e9)} GB/s"
 
 
 def exchange_roof(run: Run) -> str:
@@ -170,6 +179,15 @@ def shapes(run: Run) -> str:
     if batch is None or batch.distinct < CHANGING:
         return ""
     return f"{batch.looked_at} batches had {batch.distinct} different shapes"
+
+
+def without_cudnn(run: Run) -> str:
+    """Say that convolutions run without cuDNN."""
+    convolving = run.compute is not None and run.compute.kinds.get("convolution")
+    if run.device != "cuda" or not convolving:
+        return ""
+    switched_off = run.environment.flags.get("cudnn.enabled") == "False"
+    return "cuDNN is switched off (torch.backends.cudnn.enabled)" if switched_off else ""
 
 
 def arithmetic_roof(run: Run) -> str:

@@ -20,6 +20,9 @@ FULL = {"machines": [runs.machine(4, samples=[fact_cases.look(available_gb=0.25)
 LAUNCHING = {"host": runs.host(launch_ms=40.0)}
 SHAPES = {"batch": fact_cases.batch(distinct=37)}
 COMPILED = {"models": [runs.model(compiled=True)]}
+LINK = fact_cases.watched(
+    fact_cases.gpu_look(), fact_cases.gpu_look(pcie_received_bytes_per_s=12.5e9)
+)
 SLOW = runs.copies(pageable_ms=20.0, gb_per_s=5.0)
 MANY = runs.compute(operators_per_step=2500.0)
 READING = runs.fetching(2, 180.0, disk_bytes=4e7)
@@ -59,6 +62,14 @@ TOLD: dict[str, tuple[Callable[[], Run], str]] = {
     "the link": (
         lambda: runs.run({"host_to_device": 0.3}, device="cuda", copies=SLOW, **ROOFS),
         "from pinned memory this machine copies 25.0 GB/s",
+    ),
+    "what the link carried": (
+        lambda: runs.run({"host_to_device": 0.3}, device="cuda", copies=SLOW, machines=[LINK]),
+        "the link to the GPU was seen to carry up to 12.5 GB/s",
+    ),
+    "convolutions without cuDNN": (
+        lambda: case_runs.computing(**flags(**{"cudnn.enabled": "False"})),
+        "cuDNN is switched off",
     ),
     "exchange against its roof": (
         lambda: sending(**ROOFS),

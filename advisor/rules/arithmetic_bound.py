@@ -39,8 +39,10 @@ def compute_evidence(run: Run, cost: Part) -> str:
     top = ", ".join(f"{kind} {100 * ms / total:.0f} %" for kind, ms in kinds[:3] if total > 0)
     inside = f", of it {top}" if top else ""
     device = "the CPU" if run.device == "cpu" else f"the {run.device.upper()} device"
-    roof = circumstances.joined(circumstances.arithmetic_roof(run))
+    around = circumstances.joined(
+        circumstances.arithmetic_roof(run), circumstances.without_cudnn(run)
+    )
     return (
         f"{device} computes {number(cost.ms)} of {number(cost.step_ms)} ms of each step"
-        f"{inside}{roof}"
+        f"{inside}{around}"
     )
