@@ -80,6 +80,17 @@ AUTOMATIC: dict[str, Automatic] = {
             parameters={"pin_memory": _FLAG},
         ),
         Automatic(
+            name="dali-loading",
+            module="dali_loading",
+            main="threads",
+            parameters={
+                "threads": Parameter(kind=int, least=1),
+                "prefetch": Parameter(kind=int, default=2, least=1),
+                "validation": Parameter(kind=bool, default=False),
+                "gpu": Parameter(kind=bool, default=False),
+            },
+        ),
+        Automatic(
             name="fewer-threads",
             module="threads",
             main="threads",

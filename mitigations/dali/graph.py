@@ -1,0 +1,126 @@
+"""A DALI pipeline while it is being written: encoded files in, one tensor per image out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow's "L" and torchvision's grayscale
+
+
+class Graph:
+    """The image as far as it has come; conversions and mirroring are put off until they fuse."""
+
+    def __init__(self, encoded: Any, *, gpu: bool) -> None:
+        self._encoded = encoded
+        self._gpu = gpu
+        self._image: Any = None
+        self._mirror: Any = None
+        self._bytes_wanted_as_floats = False
+        self.channels = 3
+        self.floating = False  # the image holds floats from 0 to 1
+        self.finished = False  # channels first already
+
+    def crop(self, start: Any, shape: Any, *, fill: float | None = None) -> None:
+        """Cut a region out; as the first step, decode nothing but the region."""
+        from nvidia.dali import fn
+
+        region = {"start": start, "shape": shape, "axes": [0, 1]}
+        if self._image is None and fill is None:
+            self._image = fn.decoders.image_slice(self._encoded, **region, **self._decoding())
+            return
+        if fill is not None:
+            region |= {"out_of_bounds_policy": "pad", "fill_values": float(fill)}
+        if self.finished:
+            region["axes"] = [1, 2]
+        self.set(fn.slice(self.upright(), **region))
+
+    def upright(self) -> Any:
+        """Return the image with what was put off done: where positions count."""
+        from nvidia.dali import fn
+
+        if self._mirror is not None:
+            self._image = fn.flip(self.pixels(), horizontal=self._mirror)
+            self._mirror = None
+        return self.pixels()
+
+    def pixels(self) -> Any:
+        """Return the image, perhaps still to be mirrored: where only colours count."""
+        from nvidia.dali import fn, types
+
+        self._decode()
+        if self._bytes_wanted_as_floats:
+            self._image = fn.cast(self._image, dtype=types.FLOAT) * (1.0 / 255.0)
+            self._bytes_wanted_as_floats, self.floating = False, True
+        return self._image
+
+    def set(self, image: Any) -> None:
+        self._image = image
+
+    def mirror(self, flags: Any) -> None:
+        if self._mirror is not None or self.finished:
+            from nvidia.dali import fn
+
+            self._image = fn.flip(self.upright(), horizontal=flags)
+            return
+        self._mirror = flags
+
+    def to_floats(self) -> None:
+        if not self.floating:
+            self._bytes_wanted_as_floats = True
+
+    def stored(self, values: Any) -> Any:
+        """Return computed levels (0 to 255, or 0 to 1) as the image's own type holds them."""
+        from nvidia.dali import fn, math, types
+
+        if self.floating:
+            return math.clamp(values, 0.0, 1.0)
+        return fn.cast(values, dtype=types.UINT8)  # which rounds and saturates
+
+    def grey(self, image: Any) -> Any:
+        """Return one channel of brightness, Pillow's "L"."""
+        from nvidia.dali import fn, types
+
+        if self.floating:
+            return fn.coord_transform(image, M=list(GREY_WEIGHTS))
+        return fn.color_space_conversion(image, image_type=types.RGB, output_type=types.GRAY)
+
+    def finish(self, mean: tuple[float, ...] = (0.0,), std: tuple[float, ...] = (1.0,)) -> None:
+        """Normalise, mirror what is still to be mirrored, and put the channels first."""
+        from nvidia.dali import fn, types
+
+        self._decode()
+        floats = self.floating or self._bytes_wanted_as_floats
+        top = 255.0 if self._bytes_wanted_as_floats else 1.0
+        self._bytes_wanted_as_floats, self.floating = False, floats
+        layout = {"output_layout": "CHW", "dtype": types.FLOAT if floats else types.UINT8}
+        mirror = {} if self._mirror is None else {"mirror": self._mirror}
+        self._mirror = None
+        self._image = fn.crop_mirror_normalize(
+            self._image,
+            mean=[top * value for value in mean],
+            std=[top * value for value in std],
+            **layout,
+            **mirror,
+        )
+        self.finished = True
+
+    def output(self) -> Any:
+        if not self.finished or self._mirror is not None:
+            self.finish()
+        return self.pixels()
+
+    def _decode(self) -> None:
+        from nvidia.dali import fn
+
+        if self._image is None:
+            self._image = fn.decoders.image(self._encoded, **self._decoding())
+
+    def _decoding(self) -> dict[str, Any]:
+        from nvidia.dali import types
+
+        return {
+            "device": "mixed" if self._gpu else "cpu",
+            "output_type": types.RGB,
+            "adjust_orientation": False,  # torchvision's loader leaves EXIF alone, too
+            "jpeg_fancy_upsampling": True,  # as Pillow's libjpeg
+        }

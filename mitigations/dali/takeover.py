@@ -1,0 +1,176 @@
+"""Which of the script's loaders DALI takes over, and on what terms."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import os
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+from speedprof.mitigations.dali.datasets import Files, files
+from speedprof.mitigations.dali.engine import Engine, first_line
+from speedprof.mitigations.dali.loader import Making, pass_class
+from speedprof.mitigations.dali.pipeline import Recipe
+from speedprof.mitigations.dali.translation import RefusedError, Translation, translate
+
+FAILURES = (RuntimeError, TypeError, ValueError, ImportError)  # of building a pipeline
+
+
+@dataclass(frozen=True, kw_only=True)
+class Terms:
+    """What the plan says."""
+
+    threads: int | None  # of DALI; None: one a core
+    prefetch: int  # batches made at the same time, and as many waiting
+    validation: bool  # loaders without anything random, too
+    gpu: bool
+
+
+class Takeover:
+    """The loaders of one training process, each with its engine."""
+
+    def __init__(
+        self, terms: Terms, note: Callable[[str], None], guard: Callable[..., Any]
+    ) -> None:
+        self._terms, self._note, self._guard = terms, note, guard
+        self._engines: weakref.WeakKeyDictionary[Any, Engine] = weakref.WeakKeyDictionary()
+        self._given_up: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._told: weakref.WeakKeyDictionary[Any, Translation] = weakref.WeakKeyDictionary()
+        self.taken = 0  # loaders
+        atexit.register(self.close)
+
+    def begin(self, loader: Any) -> Any:
+        """Return a pass over the loader by DALI, None where the loader stays as it is."""
+        if loader in self._given_up:
+            return None
+        try:
+            found = _suitable(loader)
+            translation = self._translated(loader, found)
+            recipe = self._recipe(loader, translation)
+            engine = self._engine(loader, recipe)
+        except RefusedError as refusal:
+            self._note(f"{_named(loader)} stays as it is: {refusal}")
+            return None
+        making = Making(
+            engine=engine,
+            files=found,
+            ahead=2 * self._terms.prefetch,
+            note=self._note,
+            give_up=functools.partial(self._given_up.add, loader),
+        )
+        keeping = loader.persistent_workers and loader in self._told
+        self._tell(loader, translation)
+        with _nothing_drawn(loader.generator) if keeping else nullcontext():
+            return pass_class()(loader, making)
+
+    def close(self) -> None:
+        """End the threads of every loader."""
+        atexit.unregister(self.close)
+        for engine in list(self._engines.values()):
+            engine.close()
+        self._engines.clear()
+
+    def _translated(self, loader: Any, found: Files) -> Translation:
+        translation = translate(found.folder.transform)
+        refused = [str(row) for row in translation.rows if row.became is None]
+        if refused:
+            raise RefusedError("; ".join(refused))
+        shuffled = _shuffles(loader)
+        if not (shuffled or translation.random or self._terms.validation):
+            raise RefusedError("nothing in it is random, as in validation (validation = true)")
+        return translation
+
+    def _recipe(self, loader: Any, translation: Translation) -> Recipe:
+        terms = self._terms
+        threads = terms.threads or len(os.sched_getaffinity(0))
+        return Recipe(
+            chain=translation.chain or (),
+            gpu=_device() if terms.gpu else None,
+            threads=max(threads // terms.prefetch, 1),
+            most=_largest(loader),
+        )
+
+    def _engine(self, loader: Any, recipe: Recipe) -> Engine:
+        """Return the loader's engine, a new one where its transform was changed."""
+        engine = self._engines.get(loader)
+        if engine is not None and engine.alive and engine.recipe == recipe:
+            return engine
+        if engine is not None:
+            engine.close()
+        try:
+            engine = Engine(recipe, self._terms.prefetch, self._guard)
+        except FAILURES as error:
+            self._given_up.add(loader)
+            raise RefusedError(f"DALI cannot build its pipeline: {first_line(error)}") from error
+        self._engines[loader] = engine
+        weakref.finalize(loader, engine.close)
+        return engine
+
+    def _tell(self, loader: Any, translation: Translation) -> None:
+        if self._told.get(loader) == translation:
+            return
+        self.taken += loader not in self._told
+        self._told[loader] = translation
+        table = "; ".join(str(row) for row in translation.rows)
+        self._note(f"{_named(loader)} through DALI: {table}")
+
+
+def _suitable(loader: Any) -> Files:
+    """Return the loader's files; raise RefusedError where its batches are made in another way."""
+    from torch.utils.data import default_collate
+
+    if not loader._auto_collation:
+        raise RefusedError("it has no batches (batch_size=None)")
+    if loader.collate_fn is not default_collate:
+        raise RefusedError("it has a collate_fn of its own")
+    return files(loader.dataset)
+
+
+def _largest(loader: Any) -> int:
+    """Return the most samples in a batch, as far as the sampler tells."""
+    size = loader.batch_size or getattr(loader.batch_sampler, "batch_size", None)
+    if not isinstance(size, int):
+        raise RefusedError("its batch_sampler does not say how large a batch is")
+    return size
+
+
+def _shuffles(loader: Any) -> bool:
+    from torch.utils.data import SequentialSampler
+
+    sampler = loader.sampler if loader.batch_size else loader.batch_sampler
+    inner = getattr(sampler, "sampler", sampler)
+    return not (isinstance(inner, SequentialSampler) or getattr(inner, "shuffle", True) is False)
+
+
+@contextmanager
+def _nothing_drawn(generator: Any) -> Iterator[None]:
+    """Leave a generator as it is: workers that persist are given no seed for a second pass."""
+    import torch
+
+    drawn = generator or torch.default_generator
+    kept = drawn.get_state()
+    yield
+    drawn.set_state(kept)
+
+
+def _device() -> int:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise RefusedError("the plan wants images decoded on a GPU, and there is none")
+    return int(torch.cuda.current_device())
+
+
+def _named(loader: Any) -> str:
+    dataset = loader.dataset
+    inner = dataset
+    while hasattr(inner, "indices") and hasattr(inner, "dataset"):
+        inner = inner.dataset
+    kind = type(dataset).__name__
+    if inner is not dataset:
+        kind = f"{kind} of {type(inner).__name__}"
+    return f"the loader of {kind} ({len(dataset)} samples)"
