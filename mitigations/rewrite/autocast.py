@@ -13,6 +13,7 @@ from speedprof.mitigations.rewrite.torch_names import AUTOCAST, in_module
 
 UNSAFE = ("torch.nn.BCELoss", "torch.nn.functional.binary_cross_entropy")
 SCALERS = ("torch.cuda.amp.GradScaler", "torch.amp.GradScaler", "torch.GradScaler")
+STAYING = ("contiguous", "float", "flatten", "view")  # methods that move nothing
 ENDING = (cst.Return, cst.Break, cst.Continue, cst.Raise, cst.Del)
 
 
@@ -84,9 +85,15 @@ def _device(code: Code, order: Order, call: cst.Call) -> str:
     if order.known.device is not None:
         return f'"{order.known.device}"'
     images = call.args[0].value if call.args else None
+    while isinstance(images, cst.Call) and _keeps_device(images):
+        images = cst.ensure_type(images.func, cst.Attribute).value
     if images is None or not models.is_dotted(images):
         raise Refused("the device of the forward pass is not known")
     return f"{code.words(images)}.device.type"
+
+
+def _keeps_device(call: cst.Call) -> bool:
+    return isinstance(call.func, cst.Attribute) and call.func.attr.value in STAYING
 
 
 def _wrapped(updated: Any, original: Any, lines: list[Any], head: str) -> Any:

@@ -39,6 +39,8 @@ def _has_convolutions(code: Code, order: Order) -> bool:
 
 
 def _converting(code: Code) -> list[cst.CSTNode]:
+    if "channels_last" not in code.source:
+        return []
     attributes = (
         one for one in code.all(cst.CSTNode) if isinstance(one, (cst.Attribute, cst.Name))
     )

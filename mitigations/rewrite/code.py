@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import libcst as cst
@@ -27,21 +28,34 @@ class Code:
     """One version of a source; `text()` is the next one."""
 
     def __init__(self, source: str) -> None:
-        wrapper = metadata.MetadataWrapper(cst.parse_module(source))
+        # a fresh tree holds no node twice, so it need not be copied
+        wrapper = metadata.MetadataWrapper(cst.parse_module(source), unsafe_skip_copy=True)
         self.module = wrapper.module
-        self._parents = wrapper.resolve(metadata.ParentNodeProvider)
-        self._positions = wrapper.resolve(metadata.PositionProvider)
-        self._scopes = wrapper.resolve(metadata.ScopeProvider)
-        self._edits: dict[cst.CSTNode, list[Edit]] = {}
-        self._before: dict[cst.CSTNode, list[cst.BaseStatement]] = {}
-        self._after: dict[cst.CSTNode, list[cst.BaseStatement]] = {}
-        self._apart: set[cst.CSTNode] = set()
-        self.notes: list[str] = []  # what the user should know of the edits
+        self._wrapper = wrapper
+        self.source = source
         self._lines = source.splitlines() or [""]
         self.longest = max(LIMIT, *map(len, self._lines))
         everything = _Everything()
         self.module.visit(everything)
         self.nodes = everything.nodes
+        self._parents = everything.parents
+        self.forget()
+
+    def forget(self) -> None:
+        """Take all edits back."""
+        self._edits: dict[cst.CSTNode, list[Edit]] = {}
+        self._before: dict[cst.CSTNode, list[cst.BaseStatement]] = {}
+        self._after: dict[cst.CSTNode, list[cst.BaseStatement]] = {}
+        self._apart: set[cst.CSTNode] = set()
+        self.notes: list[str] = []  # what the user should know of the edits
+
+    @functools.cached_property
+    def _positions(self) -> Mapping[cst.CSTNode, metadata.CodeRange]:
+        return self._wrapper.resolve(metadata.PositionProvider)
+
+    @functools.cached_property
+    def _scopes(self) -> Mapping[cst.CSTNode, metadata.Scope | None]:
+        return self._wrapper.resolve(metadata.ScopeProvider)
 
     def edit(self, node: cst.CSTNode, edit: Edit) -> None:
         """Replace a node by what `edit` makes of it; edits inside of it are made first."""
@@ -63,6 +77,8 @@ class Code:
 
     def text(self) -> str:
         """Return the source with all edits."""
+        if not (self._edits or self._before or self._after):
+            return self.module.code
         changed = self.module.visit(_Editing(self._edits, self._before, self._after, self._apart))
         return changed.code if isinstance(changed, cst.Module) else self.module.code
 
@@ -191,10 +207,18 @@ class _Everything(cst.CSTVisitor):
     def __init__(self) -> None:
         super().__init__()
         self.nodes: list[cst.CSTNode] = []
+        self.parents: dict[cst.CSTNode, cst.CSTNode] = {}
+        self._above: list[cst.CSTNode] = []
 
     def on_visit(self, node: cst.CSTNode) -> bool:
         self.nodes.append(node)
+        if self._above:
+            self.parents[node] = self._above[-1]
+        self._above.append(node)
         return True
+
+    def on_leave(self, original_node: cst.CSTNode) -> None:  # noqa: ARG002 - libcst's
+        self._above.pop()
 
 
 class _Editing(cst.CSTTransformer):

@@ -28,6 +28,8 @@ def rewrite(code: Code, order: Order) -> None:
 
 
 def _compiling(code: Code, found: models.Model) -> list[cst.CSTNode]:
+    if "compile" not in code.source:
+        return []
     named = [
         one
         for one in code.all(cst.CSTNode)

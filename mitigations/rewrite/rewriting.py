@@ -68,7 +68,9 @@ def rewrite(source: str, orders: Sequence[Order]) -> tuple[str, list[Outcome]]:
             outcomes[order.name] = Outcome(name=order.name, state=REFUSED, why=str(place))
             continue
         call = None if isinstance(place, Refused) else place
-        source, outcomes[order.name] = _written(source, replace(order, call=call))
+        changed, outcomes[order.name] = _written(code, source, replace(order, call=call))
+        if changed != source:
+            source, code = changed, Code(changed)
     return source, [outcomes.get(one.name) or _unknown(one) for one in orders]
 
 
@@ -86,8 +88,8 @@ def _place(code: Code, order: Order) -> int | Refused | None:
         return refused
 
 
-def _written(source: str, order: Order) -> tuple[str, Outcome]:
-    code = Code(source)
+def _written(code: Code, source: str, order: Order) -> tuple[str, Outcome]:
+    code.forget()
     try:
         REWRITINGS[order.name](code, order)
     except Refused as refused:

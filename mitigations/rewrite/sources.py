@@ -56,8 +56,8 @@ def read(path: Path) -> Source:
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise SpeedprofError(
-            f"{shown(path)} is not {encoding} (byte {content[error.start]:#04x} in line {line}); save it "
-            "as UTF-8, or name its encoding in the first line, as in `# coding: latin-1`"
+            f"{shown(path)} is not {encoding} (byte {content[error.start]:#04x} in line {line}); "
+            "save it as UTF-8, or name its encoding in the first line, as in `# coding: latin-1`"
         ) from error
     return Source(path=path, content=content, text=text, encoding=encoding)
 

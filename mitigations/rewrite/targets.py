@@ -120,7 +120,8 @@ def _refuse_changed(source: Source, run: Run) -> None:
         changed = source.path.stat().st_mtime > run.started_at
     if changed:
         raise SpeedprofError(
-            f"{sources.shown(source.path)} changed since this run; run it again, then apply to the new run"
+            f"{sources.shown(source.path)} changed since this run; run it again, then apply to "
+            "the new run"
         )
 
 
