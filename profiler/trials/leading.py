@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
-
-from speedprof.profiler.trials.overlay import Listing, Overlay
 
 if TYPE_CHECKING:
     from speedprof.profiler.patches import Patches
+    from speedprof.profiler.trials.overlay import Overlay
 
 REASON = "a trial's files go to its scratch folder"
 CHANGES = ("w", "a", "x", "+")  # letters of open's mode
@@ -229,3 +228,35 @@ def _scanning(overlay: Overlay, original: Any) -> Any:
         )
 
     return scandir
+
+
+class Listing:
+    """What `os.scandir` returns, of several folders: each name once, and none that is gone."""
+
+    def __init__(self, parts: list[Any], kept: set[str]) -> None:
+        self._parts, self._kept = parts, kept
+        self._entries = self._each()
+
+    def _each(self) -> Iterator[Any]:
+        for part in self._parts:
+            for entry in part:
+                name = os.fsdecode(entry.name)
+                if name in self._kept:
+                    self._kept.remove(name)
+                    yield entry
+
+    def __iter__(self) -> Listing:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._entries)
+
+    def __enter__(self) -> Listing:  # noqa: PYI034 - typing.Self is newer than Python 3.10
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for part in self._parts:
+            part.close()

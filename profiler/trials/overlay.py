@@ -13,7 +13,6 @@ import os
 import posix
 import shutil
 import stat
-from collections.abc import Iterator
 from typing import Any
 
 FILES = "files"  # in the scratch folder: the user's paths, from the root on
@@ -245,38 +244,6 @@ class Overlay:
         for folder in reversed(missing):
             with contextlib.suppress(FileExistsError):  # another rank was faster
                 posix.mkdir(folder)
-
-
-class Listing:
-    """What `os.scandir` returns, of several folders: each name once, and none that is gone."""
-
-    def __init__(self, parts: list[Any], kept: set[str]) -> None:
-        self._parts, self._kept = parts, kept
-        self._entries = self._each()
-
-    def _each(self) -> Iterator[Any]:
-        for part in self._parts:
-            for entry in part:
-                name = os.fsdecode(entry.name)
-                if name in self._kept:
-                    self._kept.remove(name)
-                    yield entry
-
-    def __iter__(self) -> Listing:
-        return self
-
-    def __next__(self) -> Any:
-        return next(self._entries)
-
-    def __enter__(self) -> Listing:  # noqa: PYI034 - typing.Self is newer than Python 3.10
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        for part in self._parts:
-            part.close()
 
 
 def _mode(path: str) -> int | None:
