@@ -26,7 +26,7 @@ SAFETY_WORDS = {
     "changes_training": "changes training",
 }
 HOW_WORDS = {
-    "automatic": "automatic",
+    "automatic": "by --apply",
     "patch": "lines to write",
     "advice": "by decision",
 }

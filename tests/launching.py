@@ -67,7 +67,7 @@ def started(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(),
-        process_group=0,
+        preexec_fn=os.setpgrp,  # noqa: PLW1509 - process_group is not in Python 3.10
     )
     assert process.stdout is not None
     try:

@@ -158,7 +158,7 @@ def test_an_interrupted_measurement_leaves_nothing_behind(tmp_path: Path, how: s
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=environment(),
-        process_group=0,
+        preexec_fn=os.setpgrp,  # noqa: PLW1509 - process_group is not in Python 3.10
     )
     wait_until(lambda: list(folder.glob("*/large")), "the test never began to write")
     if how == "Ctrl-C":

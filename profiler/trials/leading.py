@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 REASON = "a trial's files go to its scratch folder"
 CHANGES = ("w", "a", "x", "+")  # letters of open's mode
+KEPT_BY_PATHLIB = (
+    "open", "stat", "chmod", "mkdir", "unlink", "rmdir", "rename", "replace", "link", "symlink",
+    "readlink", "listdir", "scandir",
+)  # fmt: skip
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -46,6 +50,19 @@ def lead(overlay: Overlay, patches: Patches) -> None:
     patches.replace(os, "link", _copying(overlay, os.link), reason=REASON)
     patches.replace(os, "listdir", _listing(overlay, os.listdir), reason=REASON)
     patches.replace(os, "scandir", _scanning(overlay, os.scandir), reason=REASON)
+    _lead_pathlib(patches)
+
+
+def _lead_pathlib(patches: Patches) -> None:
+    """Lead Python 3.10's pathlib, too, which has kept os's functions since it was imported."""
+    import io
+    import pathlib
+
+    accessor = getattr(pathlib, "_NormalAccessor", None)
+    for name in KEPT_BY_PATHLIB if accessor is not None else ():
+        led = io.open if name == "open" else getattr(os, name)
+        if name in vars(accessor):
+            patches.replace(accessor, name, staticmethod(led), reason=REASON)
 
 
 def _opening(overlay: Overlay, original: Any) -> Any:
