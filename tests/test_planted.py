@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import advice_bars
 import agreement
 import planted
 import pytest
@@ -19,6 +20,7 @@ def test_the_verdict_names_the_planted_cause(case: planted.Planted, tmp_path: Pa
     report = planted.report_of(folder)
     assert planted.verdict(report) == case.truth, planted.told(report)
     assert report["run"]["ranks"] == case.ranks
+    assert advice_bars.breaches(report) == []
     assert agreement.disagreements(folder) == []  # windows and probes, on the traced steps
 
 

@@ -76,7 +76,7 @@ def test_a_phase_that_nobody_could_see_is_a_dash() -> None:
 def test_evidence_comes_with_its_line_and_remedies_with_gain_and_safety() -> None:
     text = " ".join(to_text.render(loader_bound(), width=100).split())
     assert "23.2 ms in __getitem__ per batch, 97 % of it CPU time. train.py:41" in text
-    assert "1. loader-workers 1.4–2.1× faster other random draws · automatic" in text
+    assert "1. loader-workers 1.4–2.1× faster other random draws · by --apply" in text
     assert "loader = DataLoader(dataset, batch_size=32, num_workers=2" in text
     assert "gain not predictable from this run" in text
     assert "channels-last" not in text
