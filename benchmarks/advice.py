@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 import tempfile
@@ -105,7 +106,7 @@ class Chosen:
 def profiled(script: Script, folder: Path, chosen: Chosen | None, *, windows: bool) -> Path:
     """Run a script once under speedprof, changed where a remedy is chosen; return the run."""
     parameters = chosen.advice.fit.parameters if chosen else {}
-    changes = (*script.always, *([chosen.change] if chosen else []))
+    changes = (*script.always, *([chosen.change, *threads(chosen)] if chosen else []))
     path = remedied.copied(script.path, changes, parameters, folder / "script")
     given = [*script.arguments, *(word for change in changes for word in change.arguments)]
     names = {**parameters, "data": folder.parent.parent / "pictures"}
@@ -119,6 +120,12 @@ def profiled(script: Script, folder: Path, chosen: Chosen | None, *, windows: bo
     tools.run(command, folder / "output", timeout_s=TIMEOUT_S, one_thread=False)
     (run,) = {found.parent for found in (folder / "runs").glob("*/run.json")}
     return run
+
+
+def threads(chosen: Chosen) -> list[remedied.Change]:
+    """Return the change for compute threads where the advised lines set them."""
+    found = re.search(r"torch\.set_num_threads\((\d+)\)", chosen.advice.fit.by_hand)
+    return [remedied.on_threads(int(found.group(1)))] if found else []
 
 
 def advised(run: Path) -> tuple[Any, ...]:
@@ -178,7 +185,10 @@ def _row(script: Script, chosen: Chosen, passed: list[Skipped], steps: dict[str,
         skipped=tuple(passed),
         remedy=chosen.advice.mitigation.name,
         place=chosen.place,
-        how=remedied.filled(chosen.change.words, fit.parameters),
+        how=", ".join(
+            remedied.filled(change.words, fit.parameters)
+            for change in (chosen.change, *threads(chosen))
+        ),
         predicted=(fit.gain.low, fit.gain.high),
         model=fit.gain.model,
         measured=compared.ratio,

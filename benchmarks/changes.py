@@ -107,5 +107,13 @@ CHANGES: dict[str, dict[str, Change]] = {
             BUCKETS, ("DistributedDataParallel(model)", f"DistributedDataParallel(model, {VIEWS}")
         ),
     },
-    "balanced": {},
+    "balanced": {
+        "bf16-autocast": autocast("        loss = model(batch).square().mean()"),
+        "rarer-work": lines(
+            OFTEN,
+            ("for batch in", "for step, batch in enumerate("),
+            ("batch_size=None):", "batch_size=None)):"),
+            ("        log.info(", "        if step % <every> == 0:\n            log.info("),
+        ),
+    },
 }

@@ -31,6 +31,13 @@ def lines(words: str, *texts: tuple[str, str], arguments: tuple[str, ...] = ()) 
     return Change(words=words, texts=texts, arguments=arguments)
 
 
+def on_threads(count: int) -> Change:
+    """Return the change that lets a script compute with so many threads."""
+    old = "    torch.manual_seed("
+    new = f"    torch.set_num_threads({count})\n{old}"
+    return lines(f"{count} compute thread{'s' if count > 1 else ''}", (old, new))
+
+
 def applied(source: str, change: Change, parameters: Mapping[str, object]) -> str:
     """Return the script with the change made; raises ChangeError where a text is not there."""
     for old, new in change.texts:

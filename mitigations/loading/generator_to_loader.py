@@ -57,15 +57,17 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
     )
     readers = READERS_PER_CORE if pipeline.waiting_ms > pipeline.cpu_ms else 1.0
     workers = best_workers(pipeline, min(MOST_WORKERS, int(have * readers)))
+    fewer = facts.fewer_threads(run, pipeline, workers)
     return Fit(
         reason=(
             f"the training thread makes its batches itself{at(finding.where)}, {number(loading)} "
             "of each "
-            f"{number(mean)} ms"
+            f"{number(mean)} ms{facts.threads_reason(run, fewer)}"
         ),
         gain=workers_gain(pipeline, workers),
         parameters={"num_workers": workers},
-        by_hand=BY_HAND.format(where=finding.where or "the training script", workers=workers),
+        by_hand=facts.threads_line(fewer)
+        + BY_HAND.format(where=finding.where or "the training script", workers=workers),
     )
 
 
