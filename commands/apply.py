@@ -97,9 +97,7 @@ def _proposal(view: View, asked: list[Remedy] | None) -> tuple[Proposal, str | N
 
     waiting: list[Outcome] = []
     if asked is None:
-        chosen = view.outlook.plan if view.outlook is not None else None
-        planned = chosen.names if chosen is not None else ()
-        asked, waiting = proposal.sorted_out(view.advice, planned)
+        asked, waiting = proposal.sorted_out(view.run, view.advice)
         if not asked and not waiting:
             raise SpeedprofError(
                 "there is nothing to write: this run has no advice; --remedy NAME writes a remedy "

@@ -38,7 +38,7 @@ def removed(before: str, after: str) -> list[str]:
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
-def test_all_remedies_together_leave_a_script_that_runs_and_need_no_second_time(
+def test_all_remedies_together_leave_python_and_need_no_second_time(
     path: Path,
 ) -> None:
     source = path.read_text(encoding="utf-8")

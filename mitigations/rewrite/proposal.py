@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from speedprof.mitigations import plans
 from speedprof.mitigations.applied.automatic import AUTOMATIC
 from speedprof.mitigations.catalogue import Advice
 from speedprof.mitigations.plan_files import Remedy
 from speedprof.mitigations.rewrite.order import (
     DECISION,
     REFUSED,
-    UNCHANGED,
-    WRITTEN,
     Known,
     Order,
     Outcome,
@@ -95,10 +94,17 @@ def known(run: Run) -> Known:
         iterable=loader.iterable if loader else None,
         picklable=loader.picklable if loader else None,
         start_method=_start_method(run),
-        device="cuda" if run.device == "rocm" else run.device,
+        device=_device(run),
         batch_dims=None if shapes is None else tuple(map(len, shapes)),
         has_conv2d=any("Conv2d" in name for one in modules for name in one) if modules else None,
     )
+
+
+def _device(run: Run) -> str | None:
+    """Return the device's name in torch; None where no training was recorded."""
+    if not run.ranks:
+        return None
+    return "cuda" if run.device == "rocm" else run.device
 
 
 def _start_method(run: Run) -> str | None:
@@ -139,28 +145,24 @@ def _order(remedy: Remedy, facts: Known, advised: Mapping[str, object]) -> Order
     )
 
 
-def sorted_out(
-    advice: Sequence[Advice], planned: Sequence[str]
-) -> tuple[list[Remedy], list[Outcome]]:
-    """Part a run's advice into what can be written, and what waits for a decision."""
-    writable, waiting = [], []
-    for one in advice:
-        name = one.mitigation.name
-        if name in planned and name in REWRITINGS:
-            writable.append(Remedy(name=name, parameters={}))
-        else:
-            waiting.append(Outcome(name=name, state=DECISION, why=_decision(one, planned)))
-    return writable, waiting
+def sorted_out(run: Run, advice: Sequence[Advice]) -> tuple[list[Remedy], list[Outcome]]:
+    """Part a run's advice into what is written, and what waits for a decision.
+
+    Written are those that go together, among all that can be written.
+    """
+    best = plans.plan(run, [one for one in advice if one.mitigation.name in REWRITINGS])
+    names = best.names if best is not None else ()
+    waiting = [one for one in advice if one.mitigation.name not in names]
+    return (
+        [Remedy(name=name, parameters={}) for name in names],
+        [Outcome(name=o.mitigation.name, state=DECISION, why=_decision(o)) for o in waiting],
+    )
 
 
-def _decision(advice: Advice, planned: Sequence[str]) -> str:
+def _decision(advice: Advice) -> str:
     name = advice.mitigation.name
     if advice.mitigation.changes_training:
         return f"it changes what is trained; `speedprof explain {name}`"
     if name not in REWRITINGS:
         return f"it is yours to write; `speedprof explain {name}`"
-    assert name not in planned
-    return f"it adds too little to the others, or is not safe enough; `--remedy {name}` writes it"
-
-
-__all__ = ["REFUSED", "UNCHANGED", "WRITTEN", "Change", "Proposal", "orders", "propose"]
+    return f"it adds too little to the others, or may cost time; `--remedy {name}` writes it"
