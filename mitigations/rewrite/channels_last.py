@@ -41,9 +41,7 @@ def _has_convolutions(code: Code, order: Order) -> bool:
 def _converting(code: Code) -> list[cst.CSTNode]:
     if "channels_last" not in code.source:
         return []
-    attributes = (
-        one for one in code.all(cst.CSTNode) if isinstance(one, (cst.Attribute, cst.Name))
-    )
+    attributes = (one for one in code.nodes if isinstance(one, (cst.Attribute, cst.Name)))
     return [one for one in attributes if LAYOUT in code.qualified(one)]
 
 

@@ -32,7 +32,7 @@ def _compiling(code: Code, found: models.Model) -> list[cst.CSTNode]:
         return []
     named = [
         one
-        for one in code.all(cst.CSTNode)
+        for one in code.nodes
         if isinstance(one, (cst.Name, cst.Attribute)) and code.qualified(one) & set(COMPILE)
     ]
     return [*named, *(call for call in code.all(cst.Call) if _in_place(code, call, found))]

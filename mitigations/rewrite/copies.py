@@ -82,7 +82,7 @@ def _batches(code: Code, loop: cst.CSTNode) -> tuple[set[str], set[str]]:
     """Return the names of whole batches, and of what is known to be a part of one."""
     if not isinstance(loop, cst.For):
         raise Refused("the loop that calls backward() does not go over a DataLoader")
-    target = loop.target
+    target: cst.BaseExpression = loop.target
     if isinstance(loop.iter, cst.Call) and code.words(loop.iter.func) == "enumerate":
         if not isinstance(target, cst.Tuple) or len(target.elements) != 2:
             raise Refused(f"line {code.line(loop)} enumerates in a way that is not understood")

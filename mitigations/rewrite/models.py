@@ -137,7 +137,7 @@ def _argument(code: Code, call: cst.Call, place: int, name: str) -> str:
 
 def _assigned(code: Code, home: cst.CSTNode, name: str) -> list[cst.CSTNode]:
     """Return the assignments to a name in a function, a class or a module, not in those inside."""
-    found = []
+    found: list[cst.CSTNode] = []
     for node in inside(home):
         if not isinstance(node, (cst.AssignTarget, cst.AnnAssign)):
             continue
