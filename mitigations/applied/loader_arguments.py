@@ -100,7 +100,7 @@ def _on_device(dataset: Any) -> bool:
 def _accelerated() -> bool:
     import torch
 
-    return torch.cuda.is_available()
+    return bool(torch.cuda.is_available())
 
 
 def _shown(parameters: dict[str, Any]) -> str:
