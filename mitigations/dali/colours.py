@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 
 from speedprof.mitigations.dali import draws
 from speedprof.mitigations.dali.draws import Pair
-from speedprof.mitigations.dali.graph import Graph
+from speedprof.mitigations.dali.graph import Graph, grey
 from speedprof.mitigations.dali.steps import Arguments, Step
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # numbered as torchvision does
@@ -46,19 +46,16 @@ class ColorJitter(Step):
         return {name: value.float() for name, value in found.items()}, sizes
 
     def build(self, graph: Graph, given: Arguments) -> None:
-        from nvidia.dali import fn, types
+        from nvidia.dali import fn
 
-        image = graph.pixels()
-        grey = graph.grey(image)
-        level = given["e"] * fn.reductions.mean(grey)
-        if "hue" not in given:
-            graph.set(graph.stored(given["a"] * image + (given["c"] * grey + level)))
-            return
-        turned = _turned(fn.cast(image, dtype=types.FLOAT), given["hue"])
-        after = graph.grey(graph.stored(turned))
-        level = level + given["d"] * fn.reductions.mean(after)
-        shared = given["b"] * after + given["c"] * grey + level
-        graph.set(graph.stored(given["a"] * turned + shared))
+        channels = graph.channels()
+        before = grey(channels)
+        shared = given["c"] * before + given["e"] * fn.reductions.mean(before)
+        if "hue" in given:
+            channels = _turned(channels, given["hue"])
+            after = grey(channels)
+            shared = shared + given["b"] * after + given["d"] * fn.reductions.mean(after)
+        graph.put([given["a"] * channel + shared for channel in channels])
 
 
 def mixture(order: Any, factors: list[Any]) -> dict[str, Any]:
@@ -95,15 +92,15 @@ def mixture(order: Any, factors: list[Any]) -> dict[str, Any]:
     return {"a": a, "b": b, "c": c, "d": d, "e": e}
 
 
-def _turned(image: Any, sectors: Any) -> Any:
-    """Return the image with its hue turned by so many sixths of the circle, in HSV.
+def _turned(channels: list[Any], sectors: Any) -> list[Any]:
+    """Return red, green and blue with their hue turned by so many sixths of the circle, in HSV.
 
     With hue times chroma in place of the hue nothing is divided. The three channels are then the
     same trapezium of the distance to red, green and blue.
     """
     from nvidia.dali import fn, math, types
 
-    red, green, blue = (image[:, :, channel] for channel in range(3))
+    red, green, blue = channels
     most = math.max(math.max(red, green), blue)
     least = math.min(math.min(red, green), blue)
     chroma = most - least
@@ -123,32 +120,28 @@ def _turned(image: Any, sectors: Any) -> Any:
         away = math.min(away, math.abs(circle - away))
         return least + math.max(math.min(twice - away, chroma), 0.0)
 
-    return fn.stack(channel(0.0), channel(2.0), channel(-2.0), axis=2)
+    return [channel(0.0), channel(2.0), channel(-2.0)]
 
 
 @dataclass(frozen=True)
 class Grayscale(Step):
     channels: int
-    told: ClassVar[str] = "color_space_conversion"
+    told: ClassVar[str] = "arithmetic on pixels"
 
     def build(self, graph: Graph, given: Arguments) -> None:
-        from nvidia.dali import fn
-
-        grey = graph.grey(graph.pixels())
-        graph.channels = self.channels
-        graph.set(grey if self.channels == 1 else fn.cat(grey, grey, grey, axis=2))
+        graph.put([grey(graph.channels())] * self.channels)
 
 
 @dataclass(frozen=True)
 class RandomGrayscale(Step):
     probability: float
-    told: ClassVar[str] = "color_space_conversion, mixed in where it happens"
+    told: ClassVar[str] = "arithmetic on pixels"
     random: ClassVar[bool] = True
 
     def draw(self, random: Any, sizes: Any) -> tuple[Arguments, Any]:
         return {"flags": draws.chance(random, len(sizes), self.probability).float()}, sizes
 
     def build(self, graph: Graph, given: Arguments) -> None:
-        image = graph.pixels()
-        share = given["flags"]
-        graph.set(graph.stored((1.0 - share) * image + share * graph.grey(image)))
+        share, channels = given["flags"], graph.channels()
+        shared = share * grey(channels)
+        graph.put([(1.0 - share) * channel + shared for channel in channels])

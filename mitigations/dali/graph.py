@@ -7,6 +7,12 @@ from typing import Any
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow's "L" and torchvision's grayscale
 
 
+def grey(channels: list[Any]) -> Any:
+    """Return the brightness of each pixel."""
+    red, green, blue = (w * c for w, c in zip(GREY_WEIGHTS, channels, strict=True))
+    return red + green + blue
+
+
 class Graph:
     """The image as far as it has come; conversions and mirroring are put off until they fuse."""
 
@@ -16,7 +22,7 @@ class Graph:
         self._image: Any = None
         self._mirror: Any = None
         self._bytes_wanted_as_floats = False
-        self.channels = 3
+        self._levels = False  # the image holds levels, 0 to 255, as floats: rounding is dear
         self.floating = False  # the image holds floats from 0 to 1
         self.finished = False  # channels first already
 
@@ -50,7 +56,7 @@ class Graph:
         self._decode()
         if self._bytes_wanted_as_floats:
             self._image = fn.cast(self._image, dtype=types.FLOAT) * (1.0 / 255.0)
-            self._bytes_wanted_as_floats, self.floating = False, True
+            self._bytes_wanted_as_floats, self._levels, self.floating = False, False, True
         return self._image
 
     def set(self, image: Any) -> None:
@@ -68,21 +74,32 @@ class Graph:
         if not self.floating:
             self._bytes_wanted_as_floats = True
 
-    def stored(self, values: Any) -> Any:
-        """Return computed levels (0 to 255, or 0 to 1) as the image's own type holds them."""
-        from nvidia.dali import fn, math, types
-
-        if self.floating:
-            return math.clamp(values, 0.0, 1.0)
-        return fn.cast(values, dtype=types.UINT8)  # which rounds and saturates
-
-    def grey(self, image: Any) -> Any:
-        """Return one channel of brightness, Pillow's "L"."""
+    def channels(self) -> list[Any]:
+        """Return red, green and blue as floats."""
         from nvidia.dali import fn, types
 
-        if self.floating:
-            return fn.coord_transform(image, M=list(GREY_WEIGHTS))
-        return fn.color_space_conversion(image, image_type=types.RGB, output_type=types.GRAY)
+        image = fn.cast(self.pixels(), dtype=types.FLOAT)
+        return [image[:, :, channel] for channel in range(3)]
+
+    def put(self, channels: list[Any]) -> None:
+        """Make these floats the image, clipped to what an image holds."""
+        from nvidia.dali import fn
+
+        kept = [self.clipped(channel) for channel in channels]
+        self._image = fn.stack(*kept, axis=2, axis_name="C")
+        self._levels = not self.floating
+
+    def clipped(self, values: Any) -> Any:
+        from nvidia.dali import math
+
+        return math.min(math.max(values, 0.0), 1.0 if self.floating else 255.0)
+
+    def resize(self, size: Any, *, interpolation: str, antialias: bool) -> None:
+        from nvidia.dali import fn, types
+
+        kind = getattr(types, f"INTERP_{interpolation}")
+        image = fn.resize(self.upright(), size=size, interp_type=kind, antialias=antialias)
+        self._image = self.clipped(image) if self._levels else image
 
     def finish(self, mean: tuple[float, ...] = (0.0,), std: tuple[float, ...] = (1.0,)) -> None:
         """Normalise, mirror what is still to be mirrored, and put the channels first."""

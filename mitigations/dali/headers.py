@@ -9,7 +9,7 @@ END_OF_JPEG, END_OF_PNG = b"\xff\xd9", b"IEND\xaeB`\x82"
 FRAMES = (0xC0, 0xC1, 0xC2)  # baseline, extended and progressive, all with Huffman codes
 OTHER_FRAMES = (0xC3, 0xC5, 0xC6, 0xC7, 0xC9, 0xCA, 0xCB, 0xCD, 0xCE, 0xCF)
 START_OF_SCAN = 0xDA
-ADOBE = 0xEE
+ADOBE, YCBCR = 0xEE, 1  # its marker, and the colours that it gives such a number
 BARE = (0x01, *range(0xD0, 0xD9))  # markers without a length
 MOST_PIXELS = 89_478_485  # from here on Pillow warns of a decompression bomb
 PADDING = 64  # bytes that may follow the last marker of a whole file
@@ -48,7 +48,7 @@ def look(data: bytes) -> Size | Odd:
 def _jpeg(data: bytes) -> Size | Odd:
     if END_OF_JPEG not in data[-PADDING:]:
         return Odd("truncated JPEG")
-    at, last = 2, len(data) - 9
+    at, last, usual = 2, len(data) - 20, True
     while at < last:
         if data[at] != 0xFF:
             return Odd("damaged JPEG")
@@ -58,23 +58,23 @@ def _jpeg(data: bytes) -> Size | Odd:
         elif mark in BARE:
             at += 2
         elif mark in FRAMES:
-            return _frame(data, at)
+            return _frame(data, at, usual)
         elif mark in OTHER_FRAMES or mark == START_OF_SCAN:
             return Odd("JPEG of an unusual coding")
-        elif mark == ADOBE and data[at + 4 : at + 9] == b"Adobe" and data[at + 15] != 1:
-            return Odd("JPEG with colours other than YCbCr")
         else:
+            if mark == ADOBE and data[at + 4 : at + 9] == b"Adobe":
+                usual = data[at + 15] == YCBCR
             at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
     return Odd("damaged JPEG")
 
 
-def _frame(data: bytes, at: int) -> Size | Odd:
+def _frame(data: bytes, at: int, usual: bool) -> Size | Odd:
     precision, channels = data[at + 4], data[at + 9]
     if precision != 8:
         return Odd(f"JPEG of {precision} bits")
     if channels not in (1, 3):
         return Odd("CMYK JPEG" if channels == 4 else f"JPEG of {channels} channels")
-    if channels == 3 and bytes(data[at + 10 : at + 19 : 3]) == b"RGB":
+    if channels == 3 and not (usual and data[at + 10 : at + 19 : 3] != b"RGB"):
         return Odd("JPEG with colours other than YCbCr")
     height = int.from_bytes(data[at + 5 : at + 7], "big")
     return Size(height, int.from_bytes(data[at + 7 : at + 9], "big"))

@@ -36,13 +36,6 @@ def fixed(sizes: Any, height: int, width: int) -> Any:
     return torch.tensor([height, width]).expand(len(sizes), 2)
 
 
-def resized(graph: Graph, size: Any, interpolation: str, antialias: bool) -> None:
-    from nvidia.dali import fn, types
-
-    kind = getattr(types, f"INTERP_{interpolation}")
-    graph.set(fn.resize(graph.upright(), size=size, interp_type=kind, antialias=antialias))
-
-
 @dataclass(frozen=True)
 class Resize(Step):
     """To (height, width), or the shorter side to one length."""
@@ -72,7 +65,7 @@ class Resize(Step):
 
     def build(self, graph: Graph, given: Arguments) -> None:
         size = given.get("size", [float(side) for side in self.size])
-        resized(graph, size, self.interpolation, self.antialias)
+        graph.resize(size, interpolation=self.interpolation, antialias=self.antialias)
 
 
 @dataclass(frozen=True)
@@ -93,7 +86,7 @@ class RandomResizedCrop(Step):
     def build(self, graph: Graph, given: Arguments) -> None:
         graph.crop(given["start"], given["shape"])
         size = [float(side) for side in self.size]
-        resized(graph, size, self.interpolation, self.antialias)
+        graph.resize(size, interpolation=self.interpolation, antialias=self.antialias)
 
 
 @dataclass(frozen=True)
