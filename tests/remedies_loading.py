@@ -15,6 +15,11 @@ TOKENS = Batch(shapes=[[64, 512], [64, 512]], dtypes=["int64", "int64"], distinc
 PADDED = Batch(shapes=[[64, 512]], dtypes=["int64"], distinct=8, looked_at=8, padding=0.4)
 TRANSFORMER = runs.model(modules={"MultiheadAttention": 12, "Linear": 48})
 JITTER = [Transform(name="ColorJitter", ms_per_sample=0.4, calls=640), *CHAIN[1:]]
+FOLDER = {"dataset": "ImageFolder", "transforms": CHAIN}
+ODD_CHAIN = [
+    Transform(name=name, ms_per_sample=0.1, calls=9) for name in ("MyTransform", "Lambda")
+]
+TO_TENSOR = Transform(name="ToTensor", ms_per_sample=0.7, calls=9)
 LARGE_JPEG = 64 * 110e3  # bytes of a batch
 
 
@@ -73,6 +78,7 @@ APPLIES: dict[str, Make] = {
     "nearer-storage": lambda: loading(runs.fetching(0, 50.0)),
     "sharded-files": lambda: loading(runs.fetching(2, 150.0, read_bytes=2e6)),
     "faster-decoding": lambda: loading(runs.preparing(0, 50.0, transforms=CHAIN)),
+    "dali-loading": lambda: loading(runs.preparing(0, 50.0, **FOLDER)),
     "decode-on-gpu": lambda: on_gpu(pictures()),
     "smaller-images": shrinking,
     "raw-pixels": lambda: loading(pictures(read=64 * 60e3, length=2000)),
@@ -149,6 +155,20 @@ MISFITS: dict[str, list[Case]] = {
                 )
             ),
             "only",
+        ),
+        (generated, "no DataLoader"),
+    ],
+    "dali-loading": [
+        (lambda: loading(runs.preparing(0, 50.0, dataset="CIFAR10")), "is no torchvision"),
+        (
+            lambda: loading(runs.preparing(0, 50.0, **FOLDER | {"transforms": ODD_CHAIN})),
+            "DALI has no equal of Lambda, MyTransform",
+        ),
+        (
+            lambda: loading(
+                runs.preparing(0, 50.0, **FOLDER | {"transforms": [*CHAIN[1:], TO_TENSOR]})
+            ),
+            "decoding and resizing are only",
         ),
         (generated, "no DataLoader"),
     ],
@@ -258,6 +278,10 @@ NOT_MEASURED: dict[str, list[Make]] = {
         lambda: loading(runs.fetching(2, 150.0, read_bytes=None)),
     ],
     "faster-decoding": [lambda: loading(runs.preparing(0)), lambda: loading(runs.loader())],
+    "dali-loading": [
+        lambda: loading(runs.preparing(0, dataset="ImageFolder")),
+        lambda: loading(runs.preparing(0, 50.0, **FOLDER), machines=[]),
+    ],
     "decode-on-gpu": [lambda: on_gpu(runs.loader()), lambda: on_gpu(pictures(transforms=[]))],
     "smaller-images": [
         lambda: loading(pictures()),

@@ -31,6 +31,7 @@ from speedprof.profiler.run import Run, Transform
 LOADING = "data_loading"
 OURS = {  # from what runs showed us: in no survey
     "collect-garbage-less",
+    "dali-loading",
     "fewer-exchanges",
     "generator-to-loader",
     "in-process-loading",
@@ -160,7 +161,8 @@ def _order(one: Advice) -> tuple[bool, float]:
 def test_a_slow_loader_gets_workers_and_what_else_makes_batches_faster() -> None:
     chain = [Transform(name="Resize", ms_per_sample=0.4, calls=640)]
     run = runs.run({LOADING: 0.6}, loaders=[runs.preparing(0, 60.0, transforms=chain)])
-    assert set(names(run)) == {"loader-workers", "cache-samples", "faster-decoding"}
+    makers = {"loader-workers", "cache-samples", "faster-decoding", "dali-loading"}
+    assert set(names(run)) == makers
 
 
 def test_a_balanced_step_may_still_get_what_its_findings_are_worth() -> None:

@@ -22,7 +22,7 @@ from speedprof.profiler.roofs.roofs import Decoding, Level, Roofs, Transfers
 from speedprof.profiler.run import Batch, Compute, Environment, Rank, Run
 
 MINE = APPLIES | OF_COPIES
-SHELL = ("nearer-storage",)
+SHELL = ("dali-loading", "nearer-storage")
 REWRITES = (
     "cache-samples", "nearer-storage", "sharded-files", "faster-decoding", "decode-on-gpu",
     "raw-pixels", "tokenise-offline", "batched-transforms", "augment-on-device", "ffcv-loader",
