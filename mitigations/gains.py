@@ -16,6 +16,7 @@ from speedprof.profiler.ceilings import COMPETITION, EATEN
 # cores: 0.34 ms for 4 kB, 8 ms for 16 MB, 30 ms for 64 MB.
 HANDOFF_MS = 0.4
 HANDOFF_BYTES_PER_MS = 2.5e6
+RUNS_DIFFER = 0.05  # two runs of the same script on one machine; no prediction is sharper
 PAGEABLE_LEAST = 0.4  # of a pageable copy goes when its memory is pinned: assumed
 
 
@@ -188,6 +189,8 @@ def workers_gain(pipeline: Pipeline, workers: int) -> Gain:
             careful_step(pipeline, pipeline.workers) / slow,
             hopeful_step(pipeline, pipeline.workers) / fast,
         ]
+        if min(ratios) > 1.0 + RUNS_DIFFER:
+            ratios = [min(ratios) / (1.0 + RUNS_DIFFER), max(ratios) * (1.0 + RUNS_DIFFER)]
     model = (
         f"a step's batches need {pipeline.cpu_ms:.1f} ms of CPU and {pipeline.waiting_ms:.1f} ms "
         "of "

@@ -48,6 +48,12 @@ class PlanGain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class _End:
+    now: float  # the step before, ms
+    hopeful: bool  # which end of each range
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Line:
     """One end of the range: the step before, and what remedies leave of it; ms."""
 
@@ -92,12 +98,32 @@ def after(run: Run, advice: Advice) -> PlanGain | None:
 
 
 def _after(run: Run, advice: Sequence[Advice], now: float, *, hopeful: bool) -> dict[str, float]:
-    """Return the phases in ms when all of this is done."""
+    """Return the phases in ms when all of this is done.
+
+    Starting and handing over are parts of loading beside making batches, unless the remedies
+    free more than these parts hold: then they act on all of it.
+    """
     moving = [one for one in advice if _moves(one)]
     making = [one for one in advice if one not in moving and _makes(one)]
+    beside = [one for one in advice if one.finding.phase == LOADING]
+    ways = [making, [one for one in beside if one not in moving]]
+    return min(
+        (_all_done(run, advice, moving, way, _End(now=now, hopeful=hopeful)) for way in ways),
+        key=lambda phases: sum(phases.values()),
+    )
+
+
+def _all_done(
+    run: Run,
+    advice: Sequence[Advice],
+    moving: Sequence[Advice],
+    making: Sequence[Advice],
+    end: _End,
+) -> dict[str, float]:
+    now, hopeful = end.now, end.hopeful
     others = [one for one in advice if one not in moving and one not in making]
     were = parts_of(run, others)
-    explained = [one.finding.rule for one in others if one.finding.phase == LOADING]
+    explained = {one.finding.rule for one in others if one.finding.phase == LOADING}
     made = sum(ms for name, ms in were[LOADING].items() if name not in explained)
     parts = {name: dict(were[name]) for name in PHASES}
     for one in others:

@@ -128,7 +128,7 @@ def loader(num_workers: int = 0, **facts: object) -> Loader:
         "prefetch_factor": 2 if num_workers else None,
         "start_method": "fork" if num_workers else None,
         "batches": 200,
-        "iterations": 1,
+        "iterations": 2,
         "picklable": True,
         "batch_bytes": 1 << 20,
     }

@@ -16,6 +16,7 @@ Source: PyTorch DDP paper (VLDB 2020) and tuning guide; NERSC's tutorial on 4 A1
 from __future__ import annotations
 
 from speedprof.advisor.finding import Finding
+from speedprof.advisor.loading import CORES_FREE_BELOW, cpu_load
 from speedprof.advisor.shares import number, percent, size, step_ms
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.communication.wrapping import (
@@ -42,6 +43,12 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
     models = ddp_models(run)
     if not models:
         return Misfit(reason=NOT_DDP)
+    load = cpu_load(run)
+    if run.device == "cpu" and load is not None and load >= CORES_FREE_BELOW:
+        return Misfit(
+            reason=f"the exchange runs on the cores that backward computes on ({percent(load)} "
+            "busy): nothing is left to hide it behind"
+        )
     largest = max(model.bytes for model in models)
     exchange = exchange_of(run)
     searching = bool(exchange and exchange.find_unused_parameters)

@@ -25,7 +25,7 @@ from speedprof.profiler.run import Loader, Run
 
 MEMORY_SHARE = 0.5  # of the free memory that a cache may take
 WORTH = 0.2  # of making a sample: below it a cache is not worth its memory
-LEAST = 0.5  # of the cacheable part: the first epoch gains nothing
+LEAST = 0.98  # of the cacheable part, from the second epoch on: looking up costs next to nothing
 RANDOM = (
     "Random", "ColorJitter", "AutoAugment", "RandAugment", "TrivialAugment", "AugMix", "Elastic",
     "GaussianBlur", "GaussianNoise", "MixUp", "CutMix", "Dropout",
@@ -52,11 +52,12 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
     if loader is None:
         return Misfit(reason="no DataLoader makes the batches")
     each, free, part = sample_bytes(loader), facts.available_bytes(run), cacheable(loader)
-    if loader.iterable or not loader.length:
-        return Misfit(reason=f"{loader.dataset} has no indexed samples to keep")
+    unfit = _unfit(run, loader)
+    if unfit is not None:
+        return Misfit(reason=unfit)
     if each is None or free is None or part is None:
         return Misfit(reason="a sample's size or cost, or the free memory, was not measured")
-    need = each * loader.length * max(1, loader.num_workers)
+    need = each * (loader.length or 0) * max(1, loader.num_workers)
     if need > MEMORY_SHARE * free:
         return Misfit(reason=f"about {size(need)} would be kept, and {size(free)} are free")
     if part < WORTH:
@@ -65,12 +66,27 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
     about = "at least" if random_steps(loader) else "about"
     return Fit(
         reason=(
-            f"{loader.length:,} samples need {about} {size(need)} of {size(free)} free, and "
+            f"{loader.length or 0:,} samples need {about} {size(need)} of {size(free)} free, and "
             f"{percent(part)} of making one is the same each time"
         ),
         gain=cheaper(run, finding, LEAST * part, part, what="making samples"),
         by_hand=_by_hand(loader),
     )
+
+
+def _unfit(run: Run, loader: Loader) -> str | None:
+    if loader.iterable or not loader.length:
+        return f"{loader.dataset} has no indexed samples to keep"
+    if _read_once(run, loader):
+        return "the training read each sample once: there is nothing to read again"
+    return None
+
+
+def _read_once(run: Run, loader: Loader) -> bool:
+    """Tell whether the run ended by itself after one pass over the data set."""
+    ended = run.finished and run.exit_status == 0 and not run.stopped_by_us
+    whole = loader.batches * (loader.batch_size or 1) >= LEAST * (loader.length or 0)
+    return ended and loader.iterations == 1 and whole
 
 
 def _by_hand(loader: Loader) -> str:
