@@ -32,6 +32,7 @@ from scoreboard import Row, Skipped, page, summary
 ROOT = Path(__file__).parent.parent
 SCRIPTS, EXAMPLES = ROOT / "tests" / "scripts", ROOT / "examples"
 ROUNDS, TIMEOUT_S = 3, 300
+MEASURABLE = 1.08  # the middle of such a range is within the 5 % that two runs differ by here
 SKIPPED = {  # remedies that nobody can apply here, and why
     "decode-on-gpu": "needs a GPU",
     "bf16-gradients": "changes the training",
@@ -148,6 +149,8 @@ def choose(name: str, advice: tuple[Any, ...]) -> tuple[Chosen | None, list[Skip
             passed.append(Skipped(remedy=remedy, why=SKIPPED[remedy]))
         elif one.fit.gain is None:
             passed.append(Skipped(remedy=remedy, why="its gain cannot be predicted"))
+        elif one.fit.gain.high < MEASURABLE:
+            passed.append(Skipped(remedy=remedy, why="predicted to gain less than runs differ"))
         elif change is None:
             passed.append(Skipped(remedy=remedy, why="not written down for this script"))
         else:
