@@ -87,6 +87,14 @@ def test_a_line_that_would_be_too_long_gets_an_argument_a_line() -> None:
     )
 
 
+def test_new_arguments_get_a_line_of_their_own_where_the_last_one_is_full() -> None:
+    call = (
+        "DataLoader(\n    dataset, batch_size=options.batch_size, shuffle=True,\n"
+        "    drop_last=True, sampler=options.sampler, collate_fn=options.collate_fn)"
+    )
+    assert loader(call) == (call[:-1] + ",\n    num_workers=2, persistent_workers=True)")
+
+
 def test_the_scripts_own_value_is_kept_unless_the_remedy_names_it() -> None:
     source = f"{IMPORT}loader = DataLoader(d, num_workers=1)\n"
     assert "num_workers=1, persistent_workers=True)" in written(source, "loader-workers")
@@ -112,6 +120,10 @@ def test_workers_that_the_script_decides_on_as_it_runs_are_asked_for() -> None:
     )
     assert loader("DataLoader(d, num_workers=w)", "deeper-prefetch", prefetch_factor=8) == (
         "DataLoader(d, num_workers=w, prefetch_factor=8 if w > 0 else None)"
+    )
+    unchanged(
+        f"{IMPORT}l = DataLoader(d, num_workers=w, persistent_workers=w > 0)\n",
+        "persistent-workers",
     )
     why = refused(f"{IMPORT}l = DataLoader(d, num_workers=count())\n", "persistent-workers")
     assert "num_workers=count() may be 0" in why

@@ -69,6 +69,11 @@ def test_layout_of_model_and_images_change_together() -> None:
 def test_only_images_are_converted() -> None:
     for dims in (None, (2, 1), (4, 4)):
         assert "model(images)" in written(SCRIPT, "channels-last", Known(batch_dims=dims))
+    for other in ("images = images.flatten(1)", "images = crop(images)", "images, y = f(images)"):
+        source = SCRIPT.replace("# forward", other)
+        assert "model(images)" in written(source, "channels-last", Known(batch_dims=(4, 1)))
+    moved = SCRIPT.replace("# forward", "images = images.to(options.device)")
+    assert "model(images.cont" in written(moved, "channels-last", Known(batch_dims=(4, 1)))
     assert "no Conv2d" in refused(SCRIPT, "channels-last", Known(has_conv2d=False))
     assert "no Conv2d" in refused(SCRIPT.replace("Conv2d", "Linear"), "channels-last")
 
@@ -313,3 +318,10 @@ def test_blank_lines_and_comments_stay_with_what_they_belong_to() -> None:
     assert changed.count("\n") == changed.count("\r\n")
     assert "    " not in changed
     compile(changed, "tabs", "exec")
+
+
+def test_a_source_for_a_newer_python_is_written_all_the_same() -> None:
+    newer = "import torch\n\n\ndef first[T](items: list[T]) -> T:\n    return items[0]\n"
+    changed, (made,) = rewrite(newer, [order("tf32")])
+    assert made.state == "written"
+    assert changed.replace('\ntorch.set_float32_matmul_precision("high")\n', "") == newer

@@ -56,24 +56,44 @@ def set_in(
 ) -> None:
     """Give a call these arguments: replaced where it has them, else added at its end.
 
-    `spread`: where the line becomes too long, the arguments get a line each.
+    `spread`: where the line becomes too long, the arguments get a line each, or the new ones a
+    line of their own where the call has several already.
     """
 
     def edit(updated: cst.Call) -> cst.Call:
-        arguments = list(updated.args)
-        for name, text in wanted.items():
-            value = cst.parse_expression(text)
-            if name in own:
-                place = own[name].place
-                arguments[place] = arguments[place].with_changes(value=value)
-            else:
-                new = cst.Arg(keyword=cst.Name(name), value=value, equal=PLAIN)
-                arguments = _added(arguments, new, updated.whitespace_before_args)
-        changed = updated.with_changes(args=arguments)
-        too_long = spread and _is_too_long(code, call, changed)
-        return _one_a_line(changed, code) if too_long else changed
+        changed = _given(updated, own, wanted, None)
+        if not spread or not _is_too_long(code, call, changed):
+            return changed
+        layout = _line_break(updated)
+        if layout is None:
+            return _one_a_line(changed, code)
+        return _given(updated, own, wanted, layout)
 
     code.edit(call, edit)
+
+
+def _given(
+    call: cst.Call, own: Mapping[str, Given], wanted: Mapping[str, str], before: Layout | None
+) -> cst.Call:
+    """Return the call with these arguments, `before` the first new one."""
+    arguments = list(call.args)
+    for name, text in wanted.items():
+        value = cst.parse_expression(text)
+        if name in own:
+            place = own[name].place
+            arguments[place] = arguments[place].with_changes(value=value)
+            continue
+        new = cst.Arg(keyword=cst.Name(name), value=value, equal=PLAIN)
+        arguments = _added(arguments, new, call.whitespace_before_args, before)
+        before = None if before is None else SPACE
+    return call.with_changes(args=arguments)
+
+
+def _line_break(call: cst.Call) -> Layout | None:
+    """Return how the call breaks its lines, None where it has one."""
+    commas = [one.comma for one in call.args[:-1] if isinstance(one.comma, cst.Comma)]
+    layouts = [*(comma.whitespace_after for comma in commas), call.whitespace_before_args]
+    return next((one for one in layouts if isinstance(one, cst.ParenthesizedWhitespace)), None)
 
 
 def remove_from(
@@ -110,11 +130,18 @@ def same(code: Code, own: Given, text: str) -> bool:
 
 
 def _is_too_long(code: Code, call: cst.Call, changed: cst.Call) -> bool:
-    """Tell whether a call of one line would make a line longer than the source has."""
+    """Tell whether new arguments make a line longer than any that the source has."""
     before, after = code.words(call), code.words(changed)
-    if "\n" in before or len(call.args) == 0 or len(call.args) == len(changed.args):
+    if len(call.args) == 0 or len(call.args) == len(changed.args):
         return False
-    return code.line_length(call) + len(after) - len(before) > code.longest
+    if "\n" not in before:
+        return code.line_length(call) + len(after) - len(before) > code.longest
+    old = before.splitlines()
+    return any(
+        code.indent(call) + len(line) > code.longest
+        for line in after.splitlines()
+        if line not in old
+    )
 
 
 def _one_a_line(call: cst.Call, code: Code) -> cst.Call:
@@ -134,13 +161,16 @@ def _one_a_line(call: cst.Call, code: Code) -> cst.Call:
     return call.with_changes(whitespace_before_args=inner, args=arguments)
 
 
-def _added(arguments: list[cst.Arg], new: cst.Arg, opening: Layout) -> list[cst.Arg]:
-    """Append an argument as the others stand: one a line, or behind the last."""
+def _added(
+    arguments: list[cst.Arg], new: cst.Arg, opening: Layout, before: Layout | None
+) -> list[cst.Arg]:
+    """Append an argument as the others stand, one a line or behind the last, or as told."""
     if not arguments:
         return [new]
     *earlier, last = arguments
     between = earlier[-1].comma if earlier else None
     model = between.whitespace_after if isinstance(between, cst.Comma) else opening
+    model = model if before is None else before
     if isinstance(last.comma, cst.Comma):  # a trailing comma: what follows it closes the call
         closing = last.comma.whitespace_after
         comma = last.comma.with_changes(whitespace_after=_between(model, closing))

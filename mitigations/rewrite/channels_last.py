@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import libcst as cst
 
-from speedprof.mitigations.rewrite import models, training
+from speedprof.mitigations.rewrite import copies, models, training
 from speedprof.mitigations.rewrite.code import Absent, Code, Refused
 from speedprof.mitigations.rewrite.order import Order
 from speedprof.mitigations.rewrite.torch_names import in_module
@@ -54,13 +54,15 @@ def _images(code: Code, order: Order, found: models.Model) -> cst.Arg | None:
     if dims is None or dims.count(IMAGES) != 1:
         return None
     try:
-        call = models.forward(code, training.step(code), found)
+        step = training.step(code)
+        call = models.forward(code, step, found)
     except Refused:
         return None
-    simple = (cst.Name, cst.Attribute, cst.Call, cst.Subscript)
-    if len(call.args) != 1 or call.args[0].star or not isinstance(call.args[0].value, simple):
+    if len(call.args) != 1 or call.args[0].star:
         return None
-    return call.args[0]
+    images = call.args[0].value
+    is_batch = isinstance(images, cst.Name) and copies.is_as_loaded(code, step, images.value)
+    return call.args[0] if is_batch else None
 
 
 def _converted(argument: cst.Arg, layout: str) -> cst.Arg:

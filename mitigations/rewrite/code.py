@@ -99,6 +99,11 @@ class Code:
         """Return the length of the line that a node begins in."""
         return len(self._lines[self.line(node) - 1])
 
+    def indent(self, node: cst.CSTNode) -> int:
+        """Return how far the line is indented that a node begins in."""
+        line = self._lines[self.line(node) - 1]
+        return len(line) - len(line.lstrip())
+
     def lines(self, node: cst.CSTNode) -> range:
         place = self._positions[node]
         return range(place.start.line, place.end.line + 1)

@@ -34,6 +34,25 @@ def unblock_if_clear(code: Code, order: Order) -> None:
     unblock(code, calls)
 
 
+def is_as_loaded(code: Code, loop: cst.CSTNode, name: str) -> bool:
+    """Tell whether a name is a tensor of the batch that was moved at most, in no other shape."""
+    try:
+        whole, parts = batches(code, loop)
+    except Refused:
+        return False
+    if name not in whole | parts:
+        return False
+    for assign in code.all(cst.Assign, loop):
+        if not any(name in _names(one.target) for one in assign.targets):
+            continue
+        value = assign.value
+        if not isinstance(value, cst.Call) or _method(value) not in MOVING:
+            return False
+        if code.words(cst.ensure_type(value.func, cst.Attribute).value) != name:
+            return False
+    return True
+
+
 def unblock(code: Code, calls: list[cst.Call]) -> None:
     for call in calls:
         own = given(code, call, MOVING[_method(call)])
@@ -57,7 +76,7 @@ def _pins(code: Code, order: Order) -> bool:
 def _copies(code: Code, order: Order) -> list[cst.Call]:
     """Return the calls that copy a batch; Refused where they go to several devices."""
     loop = training.step(code)
-    whole, parts = _batches(code, loop)
+    whole, parts = batches(code, loop)
     if order.known.batch_dims is not None and len(order.known.batch_dims) == 1:
         parts |= whole  # a batch that is one tensor
     found = [
@@ -78,7 +97,7 @@ def _device(call: cst.Call) -> cst.BaseExpression | None:
     return first.value if first is not None and named else None
 
 
-def _batches(code: Code, loop: cst.CSTNode) -> tuple[set[str], set[str]]:
+def batches(code: Code, loop: cst.CSTNode) -> tuple[set[str], set[str]]:
     """Return the names of whole batches, and of what is known to be a part of one."""
     if not isinstance(loop, cst.For):
         raise Refused("the loop that calls backward() does not go over a DataLoader")

@@ -43,31 +43,30 @@ def _change(code: Code, call: cst.Call, order: Order) -> None:
         _without_workers(code, call, own)
         return
     texts = {name: written(value) for name, value in order.parameters.items()}
-    texts = _other_than(code, own, texts)
+    number = _number(code, own, order)
+    texts = _other_than(code, own, _depending(texts, number))
     kept = [name for name in texts if name in own and name not in order.named]
     for name in kept:
         del texts[name]
     if kept and not texts:
         raise Refused(_kept(code, call, kept[0], own[kept[0]]))
-    _settle(code, call, texts, own, order)
+    if {"num_workers", *OF_WORKERS} & set(texts):
+        _check_number(code, call, number, own, order)
+    if "num_workers" in texts:
+        _check_workers(code, order)
     _check_pinning(texts, order)
-    _note_replaced(code, own, texts)
-    changes = {
-        n: text for n, text in texts.items() if n not in own or not same(code, own[n], text)
-    }
-    if changes:
-        set_in(code, call, own, changes)
+    code.notes += [
+        f"{name}={text} instead of {code.words(own[name].value)}"
+        for name, text in texts.items()
+        if name in own
+    ]
+    if texts:
+        set_in(code, call, own, texts)
 
 
 def _other_than(code: Code, own: Mapping[str, Given], texts: dict[str, str]) -> dict[str, str]:
     """Return what the script does not say already."""
     return {n: text for n, text in texts.items() if n not in own or not same(code, own[n], text)}
-
-
-def _note_replaced(code: Code, own: Mapping[str, Given], texts: Mapping[str, str]) -> None:
-    for name, text in texts.items():
-        if name in own and not same(code, own[name], text):
-            code.notes.append(f"{name}={text} instead of {code.words(own[name].value)}")
 
 
 def _kept(code: Code, call: cst.Call, name: str, own: Given) -> str:
@@ -80,7 +79,10 @@ def _kept(code: Code, call: cst.Call, name: str, own: Given) -> str:
 def _without_workers(code: Code, call: cst.Call, own: Mapping[str, Given]) -> None:
     if "num_workers" not in own:
         return  # none is the default
-    remove_from(code, call, own, [n for n in WITH_WORKERS if n in own and n in _keywords(call)])
+    for name in WITH_WORKERS:
+        if name in own and name not in _keywords(call):
+            raise Refused(f"line {code.line(call)} gives {name} by position; give it by name")
+    remove_from(code, call, own, WITH_WORKERS)
     if not same(code, own["num_workers"], "0"):
         set_in(code, call, {"num_workers": _moved(own)}, {"num_workers": "0"})
 
@@ -96,40 +98,41 @@ def _moved(own: Mapping[str, Given]) -> Given:
     return Given(workers.place - gone, workers.value)
 
 
-def _settle(
-    code: Code, call: cst.Call, texts: dict[str, str], own: Mapping[str, Given], order: Order
+def _number(code: Code, own: Mapping[str, Given], order: Order) -> str:
+    """Return the workers that the loader will have, as the source will say it."""
+    if "num_workers" in order.parameters and (
+        "num_workers" not in own or "num_workers" in order.named
+    ):
+        return written(order.parameters["num_workers"])
+    return code.words(own["num_workers"].value) if "num_workers" in own else "0"
+
+
+def _check_number(
+    code: Code, call: cst.Call, number: str, own: Mapping[str, Given], order: Order
 ) -> None:
-    """Make what depends on workers go with their number."""
-    if not {"num_workers", *OF_WORKERS} & set(texts):
-        return
-    number = texts.get("num_workers") or (
-        code.words(own["num_workers"].value) if "num_workers" in own else "0"
-    )
+    """Refuse what is for workers where there are none, or may be none."""
     if number == "0" and "num_workers" in own and "num_workers" in order.parameters:
         raise Refused(_kept(code, call, "num_workers", own["num_workers"]))
     if number == "0":
         raise Refused("the loader has no workers; take loader-workers, too")
-    if not number.isdigit():
-        _depending(code, texts, own["num_workers"].value)
-    if "num_workers" in texts:
-        _check_workers(code, order)
+    if not number.isdigit() and not _is_dotted(number):
+        raise Refused(f"num_workers={number} may be 0, and then none of this is allowed")
 
 
-def _depending(code: Code, texts: dict[str, str], number: cst.BaseExpression) -> None:
+def _depending(texts: dict[str, str], number: str) -> dict[str, str]:
     """Ask for the number of workers where the script decides on it as it runs."""
-    name = code.words(number)
-    if not all(isinstance(one, cst.Name) for one in _dotted(number)):
-        raise Refused(f"num_workers={name} may be 0, and then none of this is allowed")
+    if not _is_dotted(number):
+        return texts
+    asking = dict(texts)
     if texts.get("persistent_workers") == "True":
-        texts["persistent_workers"] = f"{name} > 0"
-    if "prefetch_factor" in texts and "if" not in texts["prefetch_factor"]:
-        texts["prefetch_factor"] = f"{texts['prefetch_factor']} if {name} > 0 else None"
+        asking["persistent_workers"] = f"{number} > 0"
+    if "prefetch_factor" in texts:
+        asking["prefetch_factor"] = f"{texts['prefetch_factor']} if {number} > 0 else None"
+    return asking
 
 
-def _dotted(node: cst.BaseExpression) -> list[cst.BaseExpression]:
-    if isinstance(node, cst.Attribute):
-        return [*_dotted(node.value), node.attr]
-    return [node]
+def _is_dotted(text: str) -> bool:
+    return all(part.isidentifier() for part in text.split("."))
 
 
 def _check_workers(code: Code, order: Order) -> None:

@@ -98,12 +98,27 @@ def _written(code: Code, source: str, order: Order) -> tuple[str, Outcome]:
     changed = code.text()
     if changed == source:
         return source, Outcome(name=order.name, state=UNCHANGED, why="the source does so already")
-    try:
-        compile(changed, order.name, "exec", dont_inherit=True)
-    except SyntaxError as error:
-        why = f"it would not be Python any more ({error.msg}); please report this as a bug"
+    fault = _fault(source, changed)
+    if fault is not None:
+        why = f"it would not be Python any more ({fault}); please report this as a bug"
         return source, Outcome(name=order.name, state=REFUSED, why=why)
     return changed, Outcome(name=order.name, state=WRITTEN, why="; ".join(code.notes))
+
+
+def _fault(source: str, changed: str) -> str | None:
+    """Return what is wrong with the new source, None where it is as good as the old one.
+
+    A training may run on a newer Python than this one: then libcst's reading has to do.
+    """
+    try:
+        compile(source, "<source>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError):
+        return None
+    try:
+        compile(changed, "<source>", "exec", dont_inherit=True)
+    except SyntaxError as error:
+        return error.msg
+    return None
 
 
 def _unknown(order: Order) -> Outcome:
