@@ -10,7 +10,7 @@ from test_mitigations_gains import pipeline
 from speedprof.mitigations.catalogue import find
 from speedprof.mitigations.gains import amdahl, workers_gain
 from speedprof.mitigations.mitigation import Fit, Gain, Misfit
-from speedprof.profiler.run import Run
+from speedprof.profiler.run import Operator, Run
 
 
 def fit(name: str, run: Run) -> Fit:
@@ -40,6 +40,27 @@ def updating(elements: int, device: str = "cpu") -> Run:
 def test_a_table_of_eight_million_weights_is_updated_much_faster_on_a_cpu() -> None:
     """26.5 to 4.1 ms a step were measured, 24.5 of it the update."""
     assert gain("fused-optimizer", updating(7_680_000)).high == amdahl(0.9, 12.0)
+
+
+def test_without_temporaries_a_large_table_gains_as_usual() -> None:
+    inside = runs.compute(None, optimizer_ms=90.0)
+    plain = runs.optimizer(name="SGD", parameters=2, elements=7_680_000)
+    run = runs.run(compute=inside, device="cpu", optimizers=[plain])
+    assert gain("fused-optimizer", run).high < amdahl(0.9, 4.0)
+
+
+def test_a_step_of_nothing_but_passes_over_memory_fuses_into_two() -> None:
+    """27 operators over 8 MB each: 10.9 to 0.49 ms a step were measured."""
+    inside = {"kinds": {"elementwise": 75.0, "reduction": 25.0}, "operators_per_step": 27.0}
+    operators = [
+        Operator(name="aten::mul", kind="elementwise", ms=75.0, calls=20.0),
+        Operator(name="aten::sum", kind="reduction", ms=25.0, calls=7.0),
+    ]
+    made = runs.compute("memory_bandwidth", operators=operators, **inside)
+    run = runs.run({"host": 0.08}, compute=made, models=[runs.model()])
+    told = gain("compile-model", run)
+    assert told.low <= 10.9 / 0.49 <= told.high
+    assert told.high / told.low <= 2.5 + 1e-9
 
 
 def test_small_tensors_and_gpus_keep_the_usual_range() -> None:

@@ -20,7 +20,7 @@ from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.compute import products
 from speedprof.mitigations.gains import amdahl, ceiling
-from speedprof.mitigations.kernel_gains import WORST, bounded, fusing
+from speedprof.mitigations.kernel_gains import WORST, bounded, fusing, fusing_all
 from speedprof.mitigations.mitigation import Fit, Gain, Misfit
 from speedprof.profiler.run import Run
 
@@ -46,21 +46,32 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
     operators = run.compute.operators_per_step if run.compute else None
     many = f"{number(operators)} operators a step; " if operators else ""
     what = "launching" if launching else "operators that fuse"
-    gain = _fewer_launches(share) if launching else fusing(share, products.chain(run))
+    gain = _fewer_launches(finding, share) if launching else _fused(run, finding, share)
     varied = run.batch is not None and run.batch.distinct > 1
     return Fit(
         reason=f"{many}{percent(share)} of the step are {what}",
-        gain=bounded(gain.low, gain.high, gain.model, most=ceiling(finding.high)),
+        gain=gain,
         by_hand=BY_HAND.format(dynamic=", dynamic=True" if varied else ""),
     )
 
 
-def _fewer_launches(share: float) -> Gain:
+def _fused(run: Run, finding: Finding, share: float) -> Gain:
+    """Predict by the bytes that fusing saves; without any products, forward is a single chain."""
+    alone, host = products.chain_alone(run), run.share("host") or 0.0
+    if run.device == "cpu" and alone is not None:
+        return fusing_all(share, host, alone)
+    gain = fusing(share, products.chain(run))
+    return bounded(gain.low, gain.high, gain.model, most=ceiling(finding.high))
+
+
+def _fewer_launches(finding: Finding, share: float) -> Gain:
     model = (
         f"Amdahl: {percent(share)} of the step (launching) up to {LAUNCHES:g} times fewer; the "
         f"low end is the published counter-example of {WORST}x, scaled to that share"
     )
-    return Gain(low=amdahl(share, WORST), high=amdahl(share, LAUNCHES), model=model)
+    return bounded(
+        amdahl(share, WORST), amdahl(share, LAUNCHES), model, most=ceiling(finding.high)
+    )
 
 
 def _unsuited(run: Run) -> str | None:

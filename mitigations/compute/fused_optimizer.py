@@ -62,7 +62,13 @@ def assess(run: Run, _finding: Finding) -> Fit | Misfit:
 
 
 def _large(run: Run, optimizer: Optimizer) -> bool:
-    if run.device != "cpu" or not optimizer.elements or not optimizer.parameters:
+    temporaries = optimizer.name.startswith("Ada")  # plain SGD has none
+    if (
+        run.device != "cpu"
+        or not temporaries
+        or not optimizer.elements
+        or not optimizer.parameters
+    ):
         return False
     return optimizer.elements / optimizer.parameters >= LARGE
 

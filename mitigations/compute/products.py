@@ -6,6 +6,7 @@ from speedprof.advisor.shares import percent
 from speedprof.mitigations import facts
 from speedprof.mitigations.kernel_gains import (
     HALF_THE_BYTES,
+    LONGEST,
     PUBLISHED,
     REACHED,
     chain_length,
@@ -161,6 +162,17 @@ def chain(run: Run) -> float:
     operators = run.compute.operators if run.compute else []
     streams = sum(one.calls for one in operators if one.kind in STREAMS)
     return chain_length(streams, sum(one.calls for one in operators if one.kind in PRODUCTS))
+
+
+def chain_alone(run: Run) -> float | None:
+    """Return the operators in each direction of a step without any products, None with some."""
+    operators = run.compute.operators if run.compute else []
+    whole = sum(one.ms for one in operators)
+    large = [one for one in operators if one.ms >= MAIN * whole]
+    if not large or any(one.kind in PRODUCTS for one in large):
+        return None
+    calls = sum(one.calls for one in large if one.kind in STREAMS) / 2.0
+    return calls if calls > LONGEST else None
 
 
 def shown(shares: dict[str, float]) -> str:
