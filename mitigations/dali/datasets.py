@@ -42,16 +42,13 @@ def files(dataset: Any) -> Files:
     return Files(dataset, tuple(subsets))
 
 
-def _inherits_reading(kind: type) -> bool:
+def _inherits_reading(kind: Any) -> bool:
     """Tell whether a class of the user's own reads its samples as torchvision's folder does."""
     from torchvision.datasets import DatasetFolder
 
     if not issubclass(kind, DatasetFolder):
         return False
-    return (
-        kind.__getitem__ is DatasetFolder.__getitem__  # type: ignore[comparison-overlap]
-        and not hasattr(kind, "__getitems__")
-    )
+    return kind.__getitem__ is DatasetFolder.__getitem__ and not hasattr(kind, "__getitems__")
 
 
 def _check_loader(dataset: Any) -> None:

@@ -125,8 +125,8 @@ class Supply:
             return self._own.fetch(begun.indices)
         if not self._compared:
             self._compared = True
-            if (why := difference(self._own.dataset, begun)) is not None:
-                self._failed(why, most=1)
+            if (apart := difference(self._own.dataset, begun)) is not None:
+                self._failed(apart, most=1)
                 return self._own.fetch(begun.indices)
         return self._collated(begun)
 
