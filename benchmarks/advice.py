@@ -33,7 +33,10 @@ ROOT = Path(__file__).parent.parent
 SCRIPTS, EXAMPLES = ROOT / "tests" / "scripts", ROOT / "examples"
 ROUNDS, TIMEOUT_S = 3, 300
 MEASURABLE = 1.08  # the middle of such a range is within the 5 % that two runs differ by here
-SKIPPED = {  # remedies that nobody can apply here, and why
+SKIPPED = {  # why nobody applies a remedy here, where no change is written down for it
+    "balanced-ranks": "the ranks do the same work",
+    "dali-loading": "has tests of its own",
+    "raw-pixels": "a tool that writes another data set",
     "decode-on-gpu": "needs a GPU",
     "bf16-gradients": "changes the training",
     "fewer-exchanges": "changes the training",
@@ -145,14 +148,13 @@ def choose(name: str, advice: tuple[Any, ...]) -> tuple[Chosen | None, list[Skip
     for place, one in enumerate(advice, start=1):
         remedy = one.mitigation.name
         change = CHANGES.get(name, {}).get(remedy)
-        if remedy in SKIPPED:
-            passed.append(Skipped(remedy=remedy, why=SKIPPED[remedy]))
-        elif one.fit.gain is None:
+        if one.fit.gain is None:
             passed.append(Skipped(remedy=remedy, why="its gain cannot be predicted"))
         elif one.fit.gain.high < MEASURABLE:
             passed.append(Skipped(remedy=remedy, why="predicted to gain less than runs differ"))
         elif change is None:
-            passed.append(Skipped(remedy=remedy, why="not written down for this script"))
+            why = SKIPPED.get(remedy, "not written down for this script")
+            passed.append(Skipped(remedy=remedy, why=why))
         else:
             return Chosen(advice=one, place=place, change=change), passed
     return None, passed

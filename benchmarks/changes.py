@@ -103,6 +103,7 @@ CHANGES: dict[str, dict[str, Change]] = {
         "compile-model": lines("--compile", arguments=("--compile",)),
     },
     "ddp": {
+        "fused-optimizer": lines("fused=True", ("lr=options.lr)", "lr=options.lr, fused=True)")),
         "ddp-buckets": lines(
             BUCKETS, ("DistributedDataParallel(model)", f"DistributedDataParallel(model, {VIEWS}")
         ),
