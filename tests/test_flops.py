@@ -73,6 +73,8 @@ def holds(outer: dict, inner: dict) -> bool:
 def test_a_recorded_trace_gives_the_same_flops_as_pytorchs_counter(name, tmp_path):
     with FlopCounterMode(display=False) as counter:
         CALLS[name]().sum().backward()
+    if name == "attention" and not counter.get_total_flops():
+        pytest.skip("torch's own counter does not know its operator for attention here")
     assert recorded(CALLS[name], tmp_path / "trace.json") == counter.get_total_flops() > 0
 
 
