@@ -127,8 +127,13 @@ def _show(change: Change) -> None:
         return
     for line in lines:
         shown = visible(line.rstrip("\r\n").replace("\t", "    "))
-        color = DIFF_COLORS.get(line[0]) if closing.colored(1) else None
-        click.echo(click.style(shown, fg=color, bold=line.startswith(("---", "+++"))))
+        click.echo(_colored(shown) if closing.colored(1) else shown)
+
+
+def _colored(line: str) -> str:
+    is_name = line.startswith(("--- ", "+++ "))
+    color = None if is_name else DIFF_COLORS.get(line[:1])
+    return click.style(line, fg=color, bold=is_name or None)
 
 
 def diff(change: Change) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from speedprof.mitigations.rewrite.order import Known
 from speedprof.mitigations.rewrite.rewriting import REWRITINGS, rewrite
+from speedprof.tests.launching import bare
 from speedprof.tests.rewrites import order
 
 ROOT = Path(__file__).parent.parent
@@ -131,3 +133,22 @@ def _asked(state: str, name: str, own: dict[str, str]) -> dict[str, str]:
 def _keywords(tree: ast.Module) -> dict[str, str]:
     call = next(node for node in ast.walk(tree) if isinstance(node, ast.Call))
     return {one.arg or "": ast.unparse(one.value) for one in call.keywords}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["convolution", "checkpoint"])
+def test_a_rewritten_script_trains_as_before(name: str, tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    source = (ROOT / "tests" / "scripts" / f"{name}.py").read_text(encoding="utf-8")
+    remedies = [one for one in REWRITINGS if one not in ("compile-model", "in-process-loading")]
+    orders = [order(one, Known(device="cpu", has_conv2d="Conv2d" in source)) for one in remedies]
+    changed, outcomes = rewrite(source, orders)
+    assert sum(one.state == "written" for one in outcomes) >= 5
+    losses = []
+    for number, text in enumerate((source, changed)):
+        script = tmp_path / f"{number}.py"
+        script.write_text(text, encoding="utf-8")
+        done = bare(sys.executable, str(script), cwd=tmp_path)
+        assert done.returncode == 0, done.stderr.decode()
+        losses.append(float(done.stdout.decode().split()[1]))
+    assert losses[1] == pytest.approx(losses[0], abs=0.03)  # bfloat16 has eight bits of mantissa
