@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -293,3 +295,77 @@ def test_undone_the_loader_is_torchs_again(root: Path, process: Process) -> None
     assert process.undo() == []
     assert type(iter(loader)).__name__ == "_SingleProcessDataLoaderIter"
     assert len(CLASSES) == len(loader.dataset.classes)
+
+
+def test_workers_of_another_loader_can_be_forked_meanwhile(root: Path, process: Process) -> None:
+    one = applied(process)
+    data = ImageFolder(str(root), FLIPPED)
+    plain = ImageFolder(str(root), PLAIN)
+    training = DataLoader(data, 2, shuffle=True)
+    seen = 0
+    for number, _batch in enumerate(training):
+        if number % 3 == 0:  # as validation amid an epoch
+            seen += sum(len(labels) for _images, labels in DataLoader(plain, 6, num_workers=2))
+    assert seen == 3 * len(data)
+    assert one.effects == 1
+
+
+def test_other_remedies_of_loaders_go_along(root: Path, process: Process) -> None:
+    process.apply(
+        [
+            {"name": "loader-workers", "parameters": {"num_workers": 2}},
+            {"name": "dali-loading", "parameters": {}},
+        ]
+    )
+    loader = DataLoader(ImageFolder(str(root), FLIPPED), 4, shuffle=True)
+    assert type(iter(loader)).__name__ == "DaliPass"
+    assert sum(len(labels) for _images, labels in loader) == 18
+
+
+def test_a_pass_under_way_goes_on_when_the_remedy_is_taken_back(
+    root: Path, process: Process
+) -> None:
+    applied(process)
+    data = ImageFolder(str(root), PLAIN)
+    bare = passes(DataLoader(data, 2, generator=torch.Generator().manual_seed(2), shuffle=True))
+    loader = DataLoader(data, 2, generator=torch.Generator().manual_seed(2), shuffle=True)
+    iterator = iter(loader)
+    first = next(iterator)
+    assert process.undo() == []
+    assert alike([[first, *iterator]], bare)
+
+
+ENDINGS = {
+    "amid an epoch": ("pass", 0),
+    "by an exit": ("raise SystemExit(3)", 3),
+    "by an error": ("raise ValueError('mine')", 1),
+}
+TRAINING = """
+import sys, torch
+from torch.utils.data import DataLoader
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+from speedprof.mitigations.applied.process import Process
+from speedprof.profiler.fence import Fence
+process = Process(Fence(print), {})
+process.apply([{"name": "dali-loading", "parameters": {}}])
+chain = transforms.Compose([transforms.RandomResizedCrop(32), transforms.ToTensor()])
+loader = DataLoader(ImageFolder(sys.argv[1], chain), 2, shuffle=True)
+iterator = iter(loader)
+print(len(next(iterator)[1]), process.applied[0].effects)
+"""
+
+
+@pytest.mark.parametrize("how", ENDINGS)
+def test_a_script_ends_as_it_would_while_batches_are_in_the_making(how: str, root: Path) -> None:
+    line, status = ENDINGS[how]
+    ended = subprocess.run(
+        [sys.executable, "-c", TRAINING + line, str(root)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert ended.returncode == status
+    assert ended.stdout == "2 1\n"
+    assert ended.stderr.count("Error") == (how == "by an error")

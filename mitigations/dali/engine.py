@@ -13,6 +13,7 @@ from speedprof.mitigations.dali.headers import Odd, look
 from speedprof.mitigations.dali.pipeline import Images, Recipe, arguments, seed_of
 
 NAME = "speedprof-dali"  # of the threads
+ENDED = "the threads that run DALI have ended"
 PATIENCE_S = 5.0  # for a thread to end
 LOOK_AGAIN_S = 1.0  # whether the threads still live
 PLACEHOLDER = (1, 1)  # the size of what DALI does not decode
@@ -41,6 +42,7 @@ class Engine:
         """Build a pipeline for each lane; raises what DALI raises."""
         self.recipe = recipe
         self._owner = os.getpid()
+        self._closed = False
         self._waiting: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         work = guard("remedy dali-loading: make a batch", self._work)
         self._lanes = [
@@ -55,17 +57,21 @@ class Engine:
         return self._owner == os.getpid() and any(lane.is_alive() for lane in self._lanes)
 
     def submit(self, batch: Batch) -> None:
+        if self._closed:
+            batch.fail(ENDED)
+            batch.done.set()
         self._waiting.put(batch)
 
     def wait(self, batch: Batch) -> None:
         """Return once the batch is made; without lanes it has failed."""
         while not batch.done.wait(LOOK_AGAIN_S):
             if not self.alive:
-                batch.fail("the threads that run DALI have ended")
+                batch.fail(ENDED)
                 return
 
     def close(self) -> None:
-        """End the lanes; what they are making is finished first."""
+        """End the lanes; what they are making is finished first, the rest is not begun."""
+        self._closed = True
         if self._owner != os.getpid():
             return
         for _ in self._lanes:
@@ -79,7 +85,10 @@ class Engine:
             if batch.cancelled:  # by the end of its pass
                 continue
             try:
-                images = _make(images, batch)
+                if self._closed:
+                    batch.fail(ENDED)
+                else:
+                    images = _make(images, batch)
             finally:
                 batch.done.set()
 

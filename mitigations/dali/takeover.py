@@ -41,7 +41,6 @@ class Takeover:
         self._given_up: weakref.WeakSet[Any] = weakref.WeakSet()
         self._told: weakref.WeakKeyDictionary[Any, Translation] = weakref.WeakKeyDictionary()
         self.taken = 0  # loaders
-        atexit.register(self.close)
 
     def begin(self, loader: Any) -> Any:
         """Return a pass over the loader by DALI, None where the loader stays as it is."""
@@ -107,6 +106,8 @@ class Takeover:
             self._given_up.add(loader)
             raise RefusedError(f"DALI cannot build its pipeline: {first_line(error)}") from error
         self._engines[loader] = engine
+        atexit.unregister(self.close)
+        atexit.register(self.close)  # before DALI's own ending, which takes the pipelines away
         weakref.finalize(loader, engine.close)
         return engine
 
