@@ -88,6 +88,7 @@ AUTOMATIC: dict[str, Automatic] = {
                 "prefetch": Parameter(kind=int, default=2, least=1),
                 "validation": Parameter(kind=bool, default=False),
                 "gpu": Parameter(kind=bool, default=False),
+                "shrink": Parameter(kind=bool, default=True),
             },
         ),
         Automatic(

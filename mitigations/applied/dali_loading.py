@@ -48,4 +48,5 @@ def _terms(parameters: dict[str, Any]) -> Terms:
         prefetch=int(parameters["prefetch"]),
         validation=bool(parameters["validation"]),
         gpu=bool(parameters["gpu"]),
+        shrink=bool(parameters["shrink"]),
     )

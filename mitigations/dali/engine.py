@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import queue
 import threading
@@ -11,6 +12,8 @@ from typing import Any
 
 from speedprof.mitigations.dali.headers import Odd, look
 from speedprof.mitigations.dali.pipeline import Images, Recipe, arguments, seed_of
+from speedprof.mitigations.dali.shrinking import factors, opened, possible, within
+from speedprof.mitigations.dali.steps import Arguments
 
 NAME = "speedprof-dali"  # of the threads
 ENDED = "the threads that run DALI have ended"
@@ -46,7 +49,7 @@ class Engine:
         self._waiting: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
         work = guard("remedy dali-loading: make a batch", self._work)
         self._lanes = [
-            threading.Thread(target=work, args=(Images(recipe),), name=NAME, daemon=True)
+            threading.Thread(target=work, args=(Lane(recipe),), name=NAME, daemon=True)
             for _ in range(lanes)
         ]
         for lane in self._lanes:
@@ -80,7 +83,7 @@ class Engine:
             if lane is not threading.current_thread():
                 lane.join(PATIENCE_S)
 
-    def _work(self, images: Images) -> None:
+    def _work(self, lane: Lane) -> None:
         while (batch := self._waiting.get()) is not None:
             if batch.cancelled:  # by the end of its pass
                 continue
@@ -88,33 +91,75 @@ class Engine:
                 if self._closed:
                     batch.fail(ENDED)
                 else:
-                    images = _make(images, batch)
+                    lane.make(batch)
             finally:
                 batch.done.set()
 
 
-def _make(images: Images, batch: Batch) -> Images:
-    """Make a batch; return the pipeline for the next one, a new one where this one is spent."""
-    recipe = images.recipe
-    files, sizes, good = _read(batch)
-    try:
-        given = arguments(recipe.chain, sizes, batch.seed)
-    except ValueError as error:
-        batch.fail(str(error))
-        return images
-    if not good:
-        return images
-    if len(good) < len(files):
-        files = [files[place] for place in good]
-        given = {name: value[good] for name, value in given.items()}
-    try:
-        batch.images = images.make(files, given)
-    except (RuntimeError, IndexError) as error:
-        batch.fail(first_line(error))
-        return Images(recipe)
-    if batch.images is None:
-        batch.fail("the images of one batch differ in size")
-    return images
+class Lane:
+    """The pipelines of one thread: of files, and of images that were shrunk while decoding."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._build()
+
+    def _build(self) -> None:
+        shrunk = dataclasses.replace(self._recipe, decoded=True)
+        self._of_files = Images(self._recipe)
+        self._of_pixels = Images(shrunk) if shrunk.shrink and possible(shrunk.chain) else None
+
+    def make(self, batch: Batch) -> None:
+        """Make what DALI can of a batch, and remember why not the rest."""
+        files, sizes, good = _read(batch)
+        chain = self._recipe.chain
+        try:
+            given = arguments(chain, sizes, batch.seed)
+            few = factors(chain, files, sizes, given) if self._of_pixels else [1] * len(files)
+            whole = [place for place in good if few[place] == 1]
+            small = [place for place in good if few[place] > 1]
+            made = [
+                (whole, self._whole([files[p] for p in whole], _of(given, whole))),
+                (small, self._small([(files[p], few[p], sizes[p]) for p in small], given, small)),
+            ]
+        except ValueError as error:
+            batch.fail(first_line(error))
+            return
+        except (RuntimeError, IndexError, OSError, SyntaxError) as error:
+            batch.fail(first_line(error))
+            self._build()  # a pipeline is spent after an error
+            return
+        parts = [(places, images) for places, images in made if places]
+        if any(images is None for _places, images in parts):
+            batch.fail("the images of one batch differ in size")
+        elif parts:
+            batch.images = _joined(parts)
+
+    def _whole(self, files: list[Any], given: Arguments) -> Any:
+        return self._of_files.make(files, given) if files else None
+
+    def _small(self, files: list[Any], given: Arguments, places: list[int]) -> Any:
+        import torch
+
+        if not files or self._of_pixels is None:
+            return None
+        pixels = [opened(data, factor) for data, factor, _size in files]
+        before = torch.tensor([size for _data, _factor, size in files])
+        after = torch.tensor([image.shape[:2] for image in pixels])
+        return self._of_pixels.make(pixels, within(_of(given, places), before, after))
+
+
+def _of(given: Arguments, places: list[int]) -> Arguments:
+    return {name: value[places] for name, value in given.items()}
+
+
+def _joined(parts: list[tuple[list[int], Any]]) -> Any:
+    """Return the images of all parts in the order of their places."""
+    import torch
+
+    if len(parts) == 1:
+        return parts[0][1]
+    places = torch.tensor([place for part, _images in parts for place in part])
+    return torch.cat([images for _part, images in parts])[places.argsort()]
 
 
 def _read(batch: Batch) -> tuple[list[Any], list[tuple[int, int]], list[int]]:

@@ -16,10 +16,10 @@ def grey(channels: list[Any]) -> Any:
 class Graph:
     """The image as far as it has come; conversions and mirroring are put off until they fuse."""
 
-    def __init__(self, encoded: Any, *, gpu: bool) -> None:
+    def __init__(self, encoded: Any, *, gpu: bool, decoded: bool = False) -> None:
         self._encoded = encoded
         self._gpu = gpu
-        self._image: Any = None
+        self._image: Any = encoded if decoded else None
         self._mirror: Any = None
         self._bytes_wanted_as_floats = False
         self._levels = False  # the image holds levels, 0 to 255, as floats: rounding is dear
@@ -94,11 +94,16 @@ class Graph:
 
         return math.min(math.max(values, 0.0), 1.0 if self.floating else 255.0)
 
-    def resize(self, size: Any, *, interpolation: str, antialias: bool) -> None:
+    def resize(
+        self, size: Any, *, interpolation: str, antialias: bool, region: Any = None
+    ) -> None:
         from nvidia.dali import fn, types
 
-        kind = getattr(types, f"INTERP_{interpolation}")
-        image = fn.resize(self.upright(), size=size, interp_type=kind, antialias=antialias)
+        how: dict[str, Any] = {"antialias": antialias}
+        how["interp_type"] = getattr(types, f"INTERP_{interpolation}")
+        if region is not None:
+            how |= {"roi_start": region[0], "roi_end": region[1]}
+        image = fn.resize(self.upright(), size=size, **how)
         self._image = self.clipped(image) if self._levels else image
 
     def finish(self, mean: tuple[float, ...] = (0.0,), std: tuple[float, ...] = (1.0,)) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from speedprof.mitigations.dali.graph import Graph
+from speedprof.mitigations.dali.shrinking import within
 from speedprof.mitigations.dali.steps import Arguments, Step
 
 FILES = "files"
@@ -22,6 +23,8 @@ class Recipe:
     gpu: int | None  # the device that decodes, None: the CPU
     threads: int
     most: int  # samples in a batch
+    shrink: bool = False  # large JPEGs, while they are decoded
+    decoded: bool = False  # takes pixels in place of files
 
 
 class Images:
@@ -72,11 +75,16 @@ def seed_of(epoch: int, batch: int) -> int:
 
 
 def _written(recipe: Recipe) -> Any:
+    import torch
     from nvidia.dali import fn, types
 
-    encoded = fn.external_source(name=FILES, device="cpu", dtype=types.UINT8, ndim=1)
-    graph = Graph(encoded, gpu=recipe.gpu is not None)
+    what: dict[str, Any] = {"ndim": 3, "layout": "HWC"} if recipe.decoded else {"ndim": 1}
+    source = fn.external_source(name=FILES, device="cpu", dtype=types.UINT8, **what)
+    graph = Graph(source, gpu=recipe.gpu is not None, decoded=recipe.decoded)
     example = arguments(recipe.chain, [EXAMPLE], seed=0)
+    if recipe.decoded:
+        size = torch.tensor([EXAMPLE])
+        example = within(example, size, size)
     for number, step in enumerate(recipe.chain):
         start = f"{number}_"
         names = [name for name in example if name.startswith(start)]

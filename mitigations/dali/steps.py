@@ -84,9 +84,13 @@ class RandomResizedCrop(Step):
         return given, fixed(sizes, *self.size)
 
     def build(self, graph: Graph, given: Arguments) -> None:
-        graph.crop(given["start"], given["shape"])
         size = [float(side) for side in self.size]
-        graph.resize(size, interpolation=self.interpolation, antialias=self.antialias)
+        how: dict[str, Any] = {"interpolation": self.interpolation, "antialias": self.antialias}
+        if "roi_start" in given:  # of an image that was shrunk while decoding
+            graph.resize(size, region=(given["roi_start"], given["roi_end"]), **how)
+            return
+        graph.crop(given["start"], given["shape"])
+        graph.resize(size, **how)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ class Terms:
     prefetch: int  # batches made at the same time, and as many waiting
     validation: bool  # loaders without anything random, too
     gpu: bool
+    shrink: bool  # large JPEGs, while they are decoded
 
 
 class Takeover:
@@ -91,6 +92,7 @@ class Takeover:
             gpu=_device() if terms.gpu else None,
             threads=max(threads // terms.prefetch, 1),
             most=_largest(loader),
+            shrink=terms.shrink and not terms.gpu,
         )
 
     def _engine(self, loader: Any, recipe: Recipe) -> Engine:
