@@ -1,9 +1,9 @@
 """Large JPEGs decoded at a half, a quarter or an eighth, where what is wanted is smaller still.
 
 The decoder leaves out frequencies that the resize would average away. At least GAP pixels remain
-for each pixel that is wanted, in either direction: from 3 on, says Pillow of its `reducing_gap`,
-the result is almost indistinguishable from fair resampling. DALI's decoder on the CPU has no such
-mode, so Pillow decodes (its decoder frees Python's lock) and DALI does the rest.
+for each pixel that is wanted, in either direction, as many as Pillow's own `thumbnail` keeps
+(`reducing_gap`). DALI's decoder on the CPU has no such mode, so Pillow decodes (its decoder frees
+Python's lock) and DALI does the rest.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from speedprof.mitigations.dali.headers import JPEG
 from speedprof.mitigations.dali.steps import Arguments, RandomResizedCrop, Resize, Step
 
-GAP = 3.0
+GAP = 2.0
 FACTORS = (8, 4, 2)  # that the decoder has, largest first
 FILTERS = ("LINEAR", "CUBIC", "LANCZOS3")
 FIRST = "0_"  # arguments of the first step
