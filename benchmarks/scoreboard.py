@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 WIDEST = 2.5  # high / low of a predicted range
+BUSY = 2.0  # load average; the scoreboard alone keeps one core busy, sometimes two
 IN_RANGE = 0.8  # of the measured gains
 
 
@@ -131,11 +132,13 @@ def page(content: dict[str, Any]) -> str:
     rows = [from_plain(told) for told in content["rows"]]
     machine = content["machine"]
     where = f"{machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}"
+    load = max(machine["load_average"])
+    busy = f" Other programs ran beside it (load average {load:.1f})." if load > BUSY else ""
     told = "\n".join(f"- {line}" for line in summary(rows).splitlines())
     return "\n".join(
         [
             HEAD,
-            f"Measured on {machine['date'][:10]}: {where}, {content['rounds']} rounds.",
+            f"Measured on {machine['date'][:10]}: {where}; rounds: {content['rounds']}.{busy}",
             "",
             told,
             "",

@@ -144,7 +144,8 @@ def test_rows_come_back_from_json_as_they_were(load: Load) -> None:
 def test_the_page_has_a_line_for_each_measured_gain(load: Load) -> None:
     scoreboard = load("scoreboard")
     rows = [row(load), row(load, script="off", measured=3.0), scoreboard.Row(script="none")]
-    machine = {"cpu": "a CPU", "cores": 2, "torch": "2.9", "date": "2026-01-01T00:00:00"}
+    machine = {"cpu": "a CPU", "cores": 2, "torch": "2.9", "date": "2026-01-01T00:00:00",
+               "load_average": [0.5, 3.6, 1.0]}  # fmt: skip
     content = {"machine": machine, "rounds": 3, "rows": [one.plain() for one in rows]}
     page = scoreboard.page(content)
     line = (
@@ -153,3 +154,11 @@ def test_the_page_has_a_line_for_each_measured_gain(load: Load) -> None:
     assert line in page
     assert "3.00 [1.70, 1.90] | **off** |" in page
     assert "nothing to try: none" in page
+    assert "Other programs ran beside it (load average 3.6)" in page
+
+
+def test_the_documented_scoreboard_is_the_measured_one(load: Load) -> None:
+    results = ROOT / "benchmarks" / "results" / "advice.json"
+    content = json.loads(results.read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "scoreboard.md").read_text(encoding="utf-8")
+    assert load("scoreboard").page(content) == page
