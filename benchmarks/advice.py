@@ -7,7 +7,8 @@
 The examples and the planted scripts run under `speedprof run`; of each, the first remedy of the
 advice that can be applied here is applied by argument or by other lines (remedied.py says how),
 and scripts without and with it run in turn, A B B A. The gain is the ratio of mean step times,
-with the interval of profiler/comparison.py over the steps of all rounds.
+with the interval of profiler/comparison.py over the steps of all rounds. Everything computes on
+one thread: where another program holds a core, two wait for each other, and nothing is predicted.
 """
 
 from __future__ import annotations
@@ -121,7 +122,7 @@ def profiled(script: Script, folder: Path, chosen: Chosen | None, *, windows: bo
     ours = [sys.executable, "-m", "speedprof", "run", "--quiet", "--out", str(folder / "runs")]
     options = [] if windows else ["--no-windows"]
     command = [*ours, *options, "--", *start, str(path), *arguments]
-    tools.run(command, folder / "output", timeout_s=TIMEOUT_S, one_thread=False)
+    tools.run(command, folder / "output", timeout_s=TIMEOUT_S)
     (run,) = {found.parent for found in (folder / "runs").glob("*/run.json")}
     return run
 

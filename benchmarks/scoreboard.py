@@ -110,6 +110,7 @@ Advice is worth what comes true of it. Each script below ran under `speedprof ru
 remedy of its report that can be applied on this machine was applied, by argument or by changing
 the lines that the report names, and the script ran without and with it in turn. *Predicted* is the
 range that the report gave, *measured* the ratio of the mean step times with its 95 % interval.
+All of them compute on one thread.
 
 What is predicted, and how, in short; each report says it with its own numbers:
 

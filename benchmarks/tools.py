@@ -67,16 +67,14 @@ def toggle(script: Script, folder: Path, *, every: int) -> tuple[list[int], list
     return times["ends"], times["on"]
 
 
-def run(
-    command: list[str], folder: Path, *, timeout_s: float = TIMEOUT_S, one_thread: bool = True
-) -> tuple[int, int]:
+def run(command: list[str], folder: Path, *, timeout_s: float = TIMEOUT_S) -> tuple[int, int]:
     """Run a command to its end; return when it began and ended.
 
     Raises CommandError where it does not end well, subprocess.TimeoutExpired where it takes too
     long.
     """
     folder.mkdir(parents=True)
-    environment = {**os.environ, **({"OMP_NUM_THREADS": "1"} if one_thread else {})}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with (folder / "output.txt").open("wb") as output:
         began = time.perf_counter_ns()
         done = subprocess.run(
