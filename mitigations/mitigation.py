@@ -30,6 +30,7 @@ class Fit:
     reason: str  # why here, with numbers
     gain: Gain | None  # None: cannot be predicted from what was measured
     parameters: Mapping[str, object] = field(default_factory=dict)
+    beside: Mapping[str, Mapping[str, object]] = field(default_factory=dict)  # remedies, theirs
     by_hand: str = ""  # the lines to write, ready to paste, with this run's values
 
 

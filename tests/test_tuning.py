@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from speedprof.mitigations.plan_files import Remedy, read
 from speedprof.mitigations.tuning.candidates import advised, neighbours, together
-from speedprof.mitigations.tuning.decision import decided, speedup
+from speedprof.mitigations.tuning.decision import calm, decided, speedup
 from speedprof.mitigations.tuning.proof import FEWEST, prove
 
 LOADING = """
@@ -72,6 +72,17 @@ def test_a_gain_below_what_is_worth_a_line_is_not_kept() -> None:
     old = [rows(100.0, spread=0.001, seed=n) for n in range(2)]
     new = [rows(98.5, spread=0.001, seed=n + 2) for n in range(2)]
     assert decided(speedup(old, new), rounds=2) is False
+
+
+def test_a_hiccup_of_the_machine_is_left_out_and_the_scripts_own_pause_is_not() -> None:
+    pause, hiccup = rows(20.0), rows(20.1, seed=1)
+    pause[20, 0] = 400.0
+    hiccup[20, 0], hiccup[33, 0] = 410.0, 5000.0  # both pause at step 20, one hangs at 33
+    first, second = calm([pause, hiccup])
+    assert len(first) == 60
+    assert len(second) == 59
+    assert second[:, 0].max() == 410.0
+    assert len(calm([hiccup])[0]) == 60  # alone, nobody can tell
 
 
 LOSSES = [2.0 - 0.01 * step for step in range(40)]

@@ -71,6 +71,7 @@ def assess(run: Run, _finding: Finding) -> Fit | Misfit:
         ),
         gain=gain,
         parameters=changes,
+        beside={} if fewer is None else {"fewer-threads": {"threads": fewer}},
         by_hand=f"{facts.loader_call(loader, **changes)}\n{facts.threads_line(fewer)}".strip(),
     )
 

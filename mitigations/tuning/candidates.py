@@ -21,9 +21,10 @@ def advised(name: str, parameters: object) -> Remedy:
     return Remedy(name=name, parameters=chosen)
 
 
-def together(plan: Plan, remedy: Remedy) -> Plan:
-    """Return the plan with this remedy, in place of the same one with other parameters."""
-    return (*(one for one in plan if one.name != remedy.name), remedy)
+def together(plan: Plan, *remedies: Remedy) -> Plan:
+    """Return the plan with these, in place of the same ones with other parameters."""
+    names = {one.name for one in remedies}
+    return (*(one for one in plan if one.name not in names), *remedies)
 
 
 def neighbours(remedy: Remedy) -> Iterator[Remedy]:

@@ -13,6 +13,7 @@ from speedprof.profiler.comparison import ratio_of, student
 
 WORTH = 1.03  # old / new; below, a remedy is not worth its line
 MOST_ROUNDS = 3
+HICCUP = 3.0  # times the usual step; half of that at the same step elsewhere would be the script's
 
 Rows = NDArray[np.float64]
 
@@ -30,12 +31,13 @@ class Speedup:
 
 
 def speedup(old: Sequence[Rows], new: Sequence[Rows]) -> Speedup:
-    """Compare trials without and with a remedy.
+    """Compare trials without and with a remedy, the machine's hiccups left out.
 
     The interval holds the spread of steps within trials (see `profiler.comparison`) and, from
     two trials of each on, that between trials, whichever is wider: two starts of one script
     differ, too.
     """
+    old, new = calm(old), calm(new)
     within = ratio_of(np.concatenate(new), np.concatenate(old))
     margin = math.log(within.high / within.ratio)
     margin = max(margin, _between(old, new))
@@ -44,6 +46,34 @@ def speedup(old: Sequence[Rows], new: Sequence[Rows]) -> Speedup:
         low=within.ratio * math.exp(-margin),
         high=within.ratio * math.exp(margin),
     )
+
+
+def calm(trials: Sequence[Rows]) -> list[Rows]:
+    """Return trials of one plan without steps that were long in a single one of them.
+
+    What the script does at a step (evaluation, a new epoch) it does in each of its trials; what
+    another program or the machine did happens once. A single trial stays as it is.
+    """
+    if len(trials) < 2:
+        return list(trials)
+    lengths = [rows[:, 0] / rows[:, 1] for rows in trials]
+    usual = [float(np.median(ms)) for ms in lengths]
+    return [
+        rows[[not _hiccup(step, number, lengths, usual) for step in range(len(rows))]]
+        for number, rows in enumerate(trials)
+    ]
+
+
+def _hiccup(step: int, number: int, lengths: Sequence[Rows], usual: Sequence[float]) -> bool:
+    """Tell whether this step took very long, and neither it nor a neighbour did elsewhere."""
+    if lengths[number][step] <= HICCUP * usual[number]:
+        return False
+    elsewhere = [
+        float(ms[max(step - 1, 0) : step + 2].max()) / usual[other]
+        for other, ms in enumerate(lengths)
+        if other != number and step < len(ms)
+    ]
+    return bool(elsewhere) and max(elsewhere) < HICCUP / 2
 
 
 def _between(old: Sequence[Rows], new: Sequence[Rows]) -> float:

@@ -23,6 +23,7 @@ from speedprof.profiler.interpreter import Target
 
 OTHER_SEED = 1
 MOST_ROUNDS_OF_ADVICE = 8
+BY_SPREAD = ("changes_training", "reseeded", "rounding")  # what moves losses most comes first
 CONFIRMING = 2  # pairs of trials of the whole plan
 
 
@@ -73,6 +74,7 @@ class _OutOfTimeError(Exception):
 class _Candidate:
     remedy: Remedy
     predicted: Gain | None
+    beside: Plan = ()  # remedies that it needs to be worth it
 
 
 class Tuner:
@@ -158,7 +160,10 @@ class Tuner:
             if _key(remedy) in self._done or self._in_force(name):
                 continue
             if gain is None or gain.high >= WORTH:
-                yield _Candidate(remedy=remedy, predicted=gain)
+                beside = tuple(
+                    advised(other, parameters) for other, parameters in advice.fit.beside.items()
+                )
+                yield _Candidate(remedy=remedy, predicted=gain, beside=beside)
 
     def _allowed(self, advice: Advice) -> bool:
         mitigation = advice.mitigation
@@ -172,7 +177,7 @@ class Tuner:
     def _try(self, candidate: _Candidate) -> Tried:
         """Make trials with and without it in turns until they decide."""
         remedy = candidate.remedy
-        plan = together(self.tuned.plan, remedy)
+        plan = together(self.tuned.plan, *candidate.beside, remedy)
         made: list[Trial] = []
         found: Speedup | None = None
         verdict: bool | None = None
@@ -213,9 +218,13 @@ class Tuner:
         )
 
     def _proved(self, plan: Plan, made: list[Trial]) -> Proof:
-        """Judge the losses by the weakest safety of all that is in force."""
-        safety = max((find(one.name).safety for one in plan), key=SAFETIES.index)
-        if safety == "reseeded" and self._other is None:
+        """Judge the losses by what all that is in force together may change.
+
+        Other random draws move them further than other rounding does.
+        """
+        safeties = {find(one.name).safety for one in plan}
+        safety = next((one for one in BY_SPREAD if one in safeties), "exact")
+        if safety not in ("exact", "rounding") and self._other is None:
             self._other = self._trial((), "another seed", seed=OTHER_SEED)
         first, again = (trial.losses for trial in self._original)
         other = self._other.losses if self._other is not None else []
