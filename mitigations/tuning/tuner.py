@@ -24,7 +24,8 @@ from speedprof.profiler.interpreter import Target
 OTHER_SEED = 1
 MOST_ROUNDS_OF_ADVICE = 8
 BY_SPREAD = ("changes_training", "reseeded", "rounding")  # what moves losses most comes first
-CONFIRMING = 2  # pairs of trials of the whole plan
+FEWEST_PAIRS, MOST_PAIRS = 2, 6  # of trials of the whole plan
+NARROW = 1.1  # high / low of the whole plan's interval; more pairs would tell little more
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,14 +242,19 @@ class Tuner:
 
     def _confirm(self) -> None:
         """Measure the whole plan against the script as it is, in fresh pairs."""
-        if not self.tuned.plan:
-            return
-        old, new = [], []
-        for _ in range(CONFIRMING):
+        old: list[Trial] = []
+        new: list[Trial] = []
+        while self.tuned.plan and len(old) < MOST_PAIRS:
             old.append(self._trial((), "as it is"))
             new.append(self._trial(self.tuned.plan, "the plan"))
-        if not any(trial.problem for trial in (*old, *new)):
-            self.tuned.total = speedup([one.rows for one in old], [one.rows for one in new])
+            if old[-1].problem or new[-1].problem:
+                return
+            if len(old) < FEWEST_PAIRS:
+                continue
+            found = speedup([one.rows for one in old], [one.rows for one in new])
+            self.tuned.total = found
+            if found.high <= NARROW * found.low:
+                return
 
 
 def _key(remedy: Remedy) -> tuple[str, str]:
