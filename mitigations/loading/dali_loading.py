@@ -132,5 +132,15 @@ MITIGATION = remedy(
     __doc__,
     treats=(("data_loading", "cpu_preparation"),),
     assess=worth_rewriting(assess),
-    conflicts=("decode-on-gpu", "faster-decoding", "ffcv-loader", "raw-pixels"),
+    conflicts=(
+        "decode-on-gpu",
+        "faster-decoding",
+        "ffcv-loader",
+        "raw-pixels",
+        "loader-workers",
+        "in-process-loading",
+        "persistent-workers",
+        "deeper-prefetch",
+        "cache-samples",
+    ),
 )
