@@ -17,11 +17,11 @@ def applied(run: Run) -> Section | None:
     columns = (
         Column("remedy", "code"),
         Column("parameters", "code"),
-        Column("changes", "number"),
+        Column("changes"),
         Column("remarks"),
     )
     rows = tuple(
-        (one.name, _parameters(one), float(one.effects), _remarks(one)) for one in run.applied
+        (one.name, _parameters(one), str(one.effects), _remarks(one)) for one in run.applied
     )
     table = Table(caption="Remedies in force", columns=columns, rows=rows)
     lead = "These were applied by a plan, so the figures of this run are those with them."
