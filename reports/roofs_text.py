@@ -6,11 +6,10 @@ import io
 from typing import TYPE_CHECKING
 
 from speedprof.reports import roofs_rows, wording
-from speedprof.reports.escape import visible
+from speedprof.reports.terminal import in_memory, safe
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.text import Text
 
     from speedprof.profiler.roofs.roofs import Roofs
     from speedprof.reports.roofs_rows import Group
@@ -23,13 +22,13 @@ COLOR = "#7ea6dd"  # of the page's dark palette
 
 def render(roofs: Roofs, *, width: int = 80, color: bool = False) -> str:
     """Return lines for a terminal."""
-    console = _console(min(max(width, NARROWEST), WIDEST), color=color)
-    console.print(_text(roofs_rows.machine_line(roofs), "bold"))
+    console = in_memory(min(max(width, NARROWEST), WIDEST), color=color)
+    console.print(safe(roofs_rows.machine_line(roofs), "bold"))
     best = "a roof is the best that was seen"
-    console.print(_text(f"{roofs_rows.measured_line(roofs)}; {best}", "dim"))
+    console.print(safe(f"{roofs_rows.measured_line(roofs)}; {best}", "dim"))
     console.print()
     console.print(
-        _text(
+        safe(
             f"{'roof':>{console.width - 2 * NUMBER}}{'median':>{NUMBER}}{'worst':>{NUMBER}}", "dim"
         )
     )
@@ -38,46 +37,23 @@ def render(roofs: Roofs, *, width: int = 80, color: bool = False) -> str:
     gaps = [f"{what} ({why})" for what, why in roofs_rows.missing(roofs)]
     if gaps:
         console.print()
-        console.print(_text(f"Not measured: {'; '.join(gaps)}", "dim"))
+        console.print(safe(f"Not measured: {'; '.join(gaps)}", "dim"))
     for remark in roofs_rows.remarks(roofs):
-        console.print(_text(f"Note: {remark}", "yellow"))
+        console.print(safe(f"Note: {remark}", "yellow"))
     written: io.StringIO = console.file  # type: ignore[assignment]
     return "\n".join(line.rstrip() for line in written.getvalue().splitlines()) + "\n"
-
-
-def _console(width: int, *, color: bool) -> Console:
-    from rich.console import Console
-
-    return Console(
-        file=io.StringIO(),
-        width=width,
-        force_terminal=color,
-        color_system="truecolor" if color else None,
-        no_color=not color,
-        highlight=False,
-        markup=False,
-        emoji=False,
-        legacy_windows=False,
-        _environ={},
-    )
-
-
-def _text(content: str, style: str = "") -> Text:
-    from rich.text import Text
-
-    return Text(visible(content), style=style)
 
 
 def _group(console: Console, group: Group) -> None:
     """Print a title and a line for each rate, the bars as parts of the group's best."""
     highest = max(level.best for _, level in group.rows)
     space = console.width - len(group.unit) - 1
-    title = _text(_fitted(group.title, space).ljust(space + 1), "bold")
+    title = safe(_fitted(group.title, space).ljust(space + 1), "bold")
     console.print(title.append(group.unit, "dim"))
     room = console.width - LABEL - _RIGHT
     for name, level in group.rows:
         bar = "█" * max(1, round((room - 2) * level.best / highest))
-        line = _text(f"  {_fitted(name, LABEL - 3)}".ljust(LABEL))
+        line = safe(f"  {_fitted(name, LABEL - 3)}".ljust(LABEL))
         line.append(bar.ljust(room), COLOR)
         line.append(f"{wording.number(level.best):>{NUMBER}}", "bold")
         line.append(f"{wording.number(level.median):>{NUMBER}}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from speedprof.profiler.run import PHASES
 from speedprof.reports import measured, plan_words, wording
 from speedprof.reports.escape import visible
+from speedprof.reports.terminal import in_memory, safe
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -34,7 +35,7 @@ MOST = 3  # remedies and findings; the page has them all
 
 def render(view: View, *, width: int = 80, color: bool = False, report: str | None = None) -> str:
     """Return the report as lines for a terminal; `report` is where the page lies."""
-    console = _console(min(max(width, NARROWEST), WIDEST), color=color)
+    console = in_memory(min(max(width, NARROWEST), WIDEST), color=color)
     _headline(console, view)
     if view.run.phases is not None:
         _bars(console, view.run.phases, wording.unseen_phases(view.run))
@@ -46,39 +47,16 @@ def render(view: View, *, width: int = 80, color: bool = False, report: str | No
     return "\n".join(line.rstrip() for line in written.getvalue().splitlines()) + "\n"
 
 
-def _console(width: int, *, color: bool) -> Console:
-    from rich.console import Console
-
-    return Console(
-        file=io.StringIO(),
-        width=width,
-        force_terminal=color,
-        color_system="truecolor" if color else None,
-        no_color=not color,
-        highlight=False,
-        markup=False,
-        emoji=False,
-        legacy_windows=False,
-        _environ={},
-    )
-
-
-def _text(content: str, style: str = "") -> Text:
-    from rich.text import Text
-
-    return Text(visible(content), style=style)
-
-
 def _headline(console: Console, view: View) -> None:
     run = view.run
-    console.rule(_text(f"speedprof · {run.name}", "dim"), style="dim", align="left")
+    console.rule(safe(f"speedprof · {run.name}", "dim"), style="dim", align="left")
     finding = view.judgement.verdict.finding
     style = "bold" if finding is None else f"bold {COLORS[finding.phase]}"
-    console.print(_text(view.judgement.verdict.sentence, style))
+    console.print(safe(view.judgement.verdict.sentence, style))
     ending = wording.ending(run)
     if ending is not None:
-        console.print(_text(f"Note: {ending}", "yellow"))
-    console.print(_text(wording.step_line(run), "dim"))
+        console.print(safe(f"Note: {ending}", "yellow"))
+    console.print(safe(wording.step_line(run), "dim"))
 
 
 def _bars(console: Console, phases: dict[str, Phase], unseen: frozenset[str]) -> None:
@@ -88,7 +66,7 @@ def _bars(console: Console, phases: dict[str, Phase], unseen: frozenset[str]) ->
     console.print()
     for name in PHASES:
         phase = phases[name]
-        line = _text(f" {wording.PHASE_NAMES[name]}".ljust(LABEL))
+        line = safe(f" {wording.PHASE_NAMES[name]}".ljust(LABEL))
         if name in unseen:
             line.append(f"{' ' * room} {wording.DASH:>4}", style="dim")
             console.print(line, no_wrap=True, overflow="crop")
@@ -116,7 +94,7 @@ def _measured(console: Console, view: View) -> None:
     if sentences:
         console.print()
     for sentence in sentences:
-        _row(console, "", _text(sentence[0].upper() + sentence[1:]))
+        _row(console, "", safe(sentence[0].upper() + sentence[1:]))
 
 
 def _evidence(console: Console, view: View) -> None:
@@ -129,10 +107,10 @@ def _evidence(console: Console, view: View) -> None:
 
 
 def _finding(finding: Finding) -> Text:
-    line = _text(finding.evidence)
+    line = safe(finding.evidence)
     if finding.where is not None and finding.where not in finding.evidence:
         line.append("  ")
-        line.append_text(_text(finding.where, "cyan"))
+        line.append_text(safe(finding.where, "cyan"))
     return line
 
 
@@ -144,23 +122,23 @@ def _remedies(console: Console, view: View) -> None:
         _row(console, f"{place}.", _remedy(advice))
     more = len(view.advice) - MOST
     if more > 0:
-        _row(console, "", _text(f"and {more} more in the report", "dim"))
+        _row(console, "", safe(f"and {more} more in the report", "dim"))
     together = plan_words.sentence(view)
     if together is not None:
-        _row(console, "", _text(together))
+        _row(console, "", safe(together))
 
 
 def _remedy(advice: Advice) -> Text:
     mitigation, fit = advice.mitigation, advice.fit
-    line = _text(mitigation.name, "bold")
+    line = safe(mitigation.name, "bold")
     line.append("  ")
-    line.append_text(_text(wording.gain(fit.gain), "green" if fit.gain else "dim"))
+    line.append_text(safe(wording.gain(fit.gain), "green" if fit.gain else "dim"))
     facts = (wording.SAFETY_WORDS[mitigation.safety], wording.HOW_WORDS[mitigation.how])
-    line.append_text(_text(f"  {' · '.join(facts)}", "dim"))
+    line.append_text(safe(f"  {' · '.join(facts)}", "dim"))
     code = _on_one_line(fit.by_hand)
     if code:
         line.append("\n")
-        line.append_text(_text(_shortened(code), "cyan"))
+        line.append_text(safe(_shortened(code), "cyan"))
     return line
 
 
@@ -184,11 +162,11 @@ def _footer(console: Console, view: View, report: str | None) -> None:
         for gap in gaps:
             reasons.setdefault(_short(gap.why), []).append(gap.what.replace("_", " "))
         named = ", ".join(f"{', '.join(whats)} ({why})" for why, whats in reasons.items())
-        console.print(_text(f"Not measured: {named}", "dim"))
+        console.print(safe(f"Not measured: {named}", "dim"))
     for note in view.run.notes[:MOST]:
-        console.print(_text(f"Note: {note}", "dim"))
+        console.print(safe(f"Note: {note}", "dim"))
     if report is not None:
-        console.print(_text("Report: ").append_text(_text(report, "cyan")), soft_wrap=True)
+        console.print(safe("Report: ").append_text(safe(report, "cyan")), soft_wrap=True)
 
 
 def _short(why: str) -> str:

@@ -121,10 +121,23 @@ def _start_method(run: Run) -> str | None:
 def orders(
     run: Run, remedies: Iterable[Remedy], advice: Sequence[Advice] = ()
 ) -> tuple[Order, ...]:
-    """Return remedies as orders: what is named nowhere has the advice's value, or the default."""
+    """Return remedies as orders: what is named nowhere has the advice's value, or the default.
+
+    What the advice wants beside a remedy comes with it: alone, it may not pay.
+    """
     facts = known(run)
-    advised = {one.mitigation.name: one.fit.parameters for one in advice}
-    return tuple(_order(one, facts, advised.get(one.name, {})) for one in remedies)
+    fits = {one.mitigation.name: one.fit for one in advice}
+    wanted = {one.name: one for one in remedies}
+    for name in list(wanted):
+        beside = fits[name].beside if name in fits else {}
+        for other, values in beside.items():
+            wanted.setdefault(other, Remedy(name=other, parameters=_values(values)))
+    advised = {name: fit.parameters for name, fit in fits.items()}
+    return tuple(_order(one, facts, advised.get(one.name, {})) for one in wanted.values())
+
+
+def _values(parameters: Mapping[str, object]) -> dict[str, Value]:
+    return {n: v for n, v in parameters.items() if isinstance(v, (bool, int, float, str))}
 
 
 def _order(remedy: Remedy, facts: Known, advised: Mapping[str, object]) -> Order:
@@ -163,6 +176,8 @@ def _decision(advice: Advice) -> str:
     name = advice.mitigation.name
     if advice.mitigation.changes_training:
         return f"it changes what is trained; `speedprof explain {name}`"
+    if name in AUTOMATIC and name not in REWRITINGS:
+        return f"it is no rewriting; `speedprof run --apply {name}` puts it in force"
     if name not in REWRITINGS:
         return f"it is yours to write; `speedprof explain {name}`"
     return f"it adds too little to the others, or may cost time; `--remedy {name}` writes it"
