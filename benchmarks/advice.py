@@ -28,6 +28,7 @@ import pairs
 import remedied
 import tools
 from changes import CHANGES
+from changes_network import NETWORKS
 from scoreboard import Row, Skipped, page, summary
 
 ROOT = Path(__file__).parent.parent
@@ -62,7 +63,8 @@ class Script:
 
 
 def _planted(name: str, ranks: int = 1) -> Script:
-    return Script(path=SCRIPTS / f"{name}.py", ranks=ranks)
+    always = (NETWORKS[name],) if name in NETWORKS else ()
+    return Script(path=SCRIPTS / f"{name}.py", ranks=ranks, always=always)
 
 
 PICTURES = ("--data", "<data>", "--steps", "90", "--epochs", "10")

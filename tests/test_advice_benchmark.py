@@ -31,9 +31,11 @@ def row(load: Load, **changes: object) -> object:
 
 def test_every_change_fits_its_script(load: Load) -> None:
     remedied, changes = load("remedied"), load("changes")
-    paths = {one.name: one.path for one in load("advice").ALL}
+    scripts = {one.name: one for one in load("advice").ALL}
     for script, by_remedy in changes.CHANGES.items():
-        source = paths[script].read_text(encoding="utf-8")
+        source = scripts[script].path.read_text(encoding="utf-8")
+        for always in scripts[script].always:
+            source = remedied.applied(source, always, GIVEN)
         for remedy, change in by_remedy.items():
             changed = remedied.applied(source, change, GIVEN)
             compile(changed, f"{script} with {remedy}", "exec")
