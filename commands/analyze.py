@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from speedprof import __version__
-from speedprof.commands import closing
+from speedprof.commands import closing, options
 from speedprof.profiler import run_folder
 from speedprof.profiler.errors import SpeedprofError
 
@@ -22,13 +22,7 @@ FEWEST_FOR_A_BAR = 2  # files; one is read in a moment
 @click.argument(
     "traces", nargs=-1, required=True, metavar="TRACE...", type=click.Path(path_type=Path)
 )
-@click.option(
-    "--out",
-    metavar="DIR",
-    default=run_folder.DEFAULT_PARENT,
-    show_default=True,
-    help="Folder in which the run's folder is made.",
-)
+@options.out("Folder in which the run's folder is made.")
 @click.option("--name", metavar="NAME", help="Name of the run; the first trace's by default.")
 @click.option(
     "--perfetto",
@@ -36,8 +30,8 @@ FEWEST_FOR_A_BAR = 2  # files; one is read in a moment
     type=click.Path(path_type=Path),
     help="Also write the trace with our phases as rows, for ui.perfetto.dev.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print report.json instead of text.")
-@click.option("--open", "open_page", is_flag=True, help="Open the report in the browser.")
+@options.as_json("Print report.json instead of text.")
+@options.open_page()
 def command(
     *,
     traces: tuple[Path, ...],

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from speedprof.commands import closing
+from speedprof.commands import closing, options
 from speedprof.profiler import run_folder
 from speedprof.profiler.errors import SpeedprofError
 
@@ -45,13 +45,7 @@ DIFF_COLORS = {"+": "green", "-": "red", "@": "cyan"}
 )
 @click.option("--plan", "plan", metavar="FILE", help="Write the remedies of a plan, a TOML file.")
 @click.option("--write", "for_good", is_flag=True, help="Change the files; a backup stays beside.")
-@click.option(
-    "--out",
-    metavar="DIR",
-    default=run_folder.DEFAULT_PARENT,
-    show_default=True,
-    help="Folder of run folders to look in.",
-)
+@options.runs_to_look_in()
 def command(
     *, run: str | None, remedies: tuple[str, ...], plan: str | None, for_good: bool, out: str
 ) -> None:

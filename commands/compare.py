@@ -51,14 +51,8 @@ class _Percent(click.ParamType):  # type: ignore[type-arg]  # generic since clic
     help="Exit with 1 if B's steps take longer than A's by more than this, the whole 95 % "
     "interval beyond it.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
-@click.option(
-    "--out",
-    metavar="DIR",
-    default=run_folder.DEFAULT_PARENT,
-    show_default=True,
-    help="Folder of run folders to look in.",
-)
+@options.as_json()
+@options.runs_to_look_in()
 @click.pass_context
 def command(
     ctx: click.Context, *, a: str, b: str, fail_if_slower: float | None, as_json: bool, out: str

@@ -6,22 +6,16 @@ from pathlib import Path
 
 import click
 
-from speedprof.commands import closing
+from speedprof.commands import closing, options
 from speedprof.profiler import run_folder
 from speedprof.profiler.errors import SpeedprofError
 
 
 @click.command("report")
 @click.argument("run", required=False)
-@click.option(
-    "--out",
-    metavar="DIR",
-    default=run_folder.DEFAULT_PARENT,
-    show_default=True,
-    help="Folder of run folders to look in.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print report.json instead of text.")
-@click.option("--open", "open_page", is_flag=True, help="Open the report in the browser.")
+@options.runs_to_look_in()
+@options.as_json("Print report.json instead of text.")
+@options.open_page()
 def command(*, run: str | None, out: str, as_json: bool, open_page: bool) -> None:
     """Show RUN (a folder or a name; the newest by default) and rewrite its report."""
     folder = run_folder.find(run, Path(out))

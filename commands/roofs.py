@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from speedprof.commands import options
 from speedprof.profiler.errors import SpeedprofError
 from speedprof.profiler.roofs.order import PARTS
 
@@ -26,11 +27,7 @@ BESIDE_OTHERS = "all-reduce"  # what every rank of a launcher measures; the rest
     "roofs",
     epilog="NAME is one of: " + "; ".join(f"{name} ({what})" for name, what in PARTS.items()),
 )
-@click.option(
-    "--python",
-    metavar="PATH",
-    help="Interpreter that trains, whose torch is measured; by default the active environment's.",
-)
+@options.python("Interpreter that trains, whose torch is measured")
 @click.option(
     "--storage",
     metavar="DIR",
@@ -45,7 +42,7 @@ BESIDE_OTHERS = "all-reduce"  # what every rank of a launcher measures; the rest
     help="Measure only this, anew; may be given several times. What is known besides is kept.",
 )
 @click.option("--again", is_flag=True, help="Measure anew what is already known.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+@options.as_json("Print JSON instead of a table.")
 @click.option(
     "--out",
     metavar="FILE",

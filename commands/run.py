@@ -7,9 +7,8 @@ from pathlib import Path
 import click
 from click.shell_completion import CompletionItem
 
-from speedprof.commands import closing
+from speedprof.commands import closing, options
 from speedprof.profiler import interpreter, launcher
-from speedprof.profiler.run_folder import DEFAULT_PARENT
 
 WARMUP = 10  # steps: allocator, autotuning and the loader's first batches settle within them
 
@@ -52,14 +51,8 @@ class UpToTheScript(click.Command):
     epilog="Options after SCRIPT, MODULE or COMMAND are its own. The exit status is the script's. "
     "The report comes last on stderr, and as report.html and report.json in the run's folder.",
 )
-@click.option(
-    "--out",
-    metavar="DIR",
-    default=DEFAULT_PARENT,
-    show_default=True,
-    help="Folder for run folders.",
-)
-@click.option("--name", metavar="NAME", help="Name of the run; by default the script's.")
+@options.out("Folder for run folders.")
+@options.name("run")
 @click.option(
     "--steps",
     type=click.IntRange(min=1),
@@ -83,25 +76,18 @@ class UpToTheScript(click.Command):
 @click.option(
     "--no-windows", is_flag=True, help="Never use torch.profiler: no exact phases, least overhead."
 )
-@click.option(
-    "--python",
-    metavar="PATH",
-    help="Interpreter for the script; by default the active environment's.",
-)
+@options.python()
 @click.option(
     "--apply",
     "plan",
     metavar="PLAN",
     help="Apply remedies: a plan's TOML file, or names as in loader-workers=4,tf32.",
 )
-@click.option("--quiet", is_flag=True, help="Say one line at the end, and nothing before.")
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="End with one line of JSON on stderr (folder, exit_status, notes, report), not text.",
+@options.quiet("Say one line at the end, and nothing before.")
+@options.as_json(
+    "End with one line of JSON on stderr (folder, exit_status, notes, report), not text."
 )
-@click.option("--open", "open_page", is_flag=True, help="Open the report in the browser.")
+@options.open_page()
 @click.pass_context
 def command(
     ctx: click.Context,

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from speedprof.commands import closing
+from speedprof.commands import closing, options
 from speedprof.commands.run import UpToTheScript, target
 from speedprof.commands.status_line import StatusLine
 from speedprof.profiler.errors import SpeedprofError
-from speedprof.profiler.run_folder import DEFAULT_PARENT
 
 if TYPE_CHECKING:
     from speedprof.mitigations.tuning.tuner import Tried, Tuned
@@ -24,8 +23,7 @@ INTERRUPTED = 130  # as shells count SIGINT
 @click.command(
     "tune",
     cls=UpToTheScript,
-    epilog="The script's files are kept as they are: what a trial writes goes to a folder of its "
-    "own, and is deleted. Options after SCRIPT, MODULE or COMMAND are its own.",
+    epilog=options.TRIALS_EPILOG,
 )
 @click.option(
     "--budget",
@@ -54,21 +52,11 @@ INTERRUPTED = 130  # as shells count SIGINT
     show_default=True,
     help="Steps per trial after warm-up, for 4 to 15 s.",
 )
-@click.option(
-    "--out",
-    metavar="DIR",
-    default=DEFAULT_PARENT,
-    show_default=True,
-    help="Folder for the folder of trials.",
-)
-@click.option("--name", metavar="NAME", help="Name of the tuning; by default the script's.")
-@click.option(
-    "--python",
-    metavar="PATH",
-    help="Interpreter for the script; by default the active environment's.",
-)
-@click.option("--quiet", is_flag=True, help="Say the plan alone.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@options.out("Folder for the folder of trials.")
+@options.name("tuning")
+@options.python()
+@options.quiet("Say the plan alone.")
+@options.as_json()
 @click.pass_context
 def command(
     ctx: click.Context,

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from speedprof.commands import closing
+from speedprof.commands import closing, options
 from speedprof.commands.run import UpToTheScript, target
 from speedprof.commands.status_line import StatusLine
 from speedprof.profiler.errors import SpeedprofError
 from speedprof.profiler.fence import Fence
-from speedprof.profiler.run_folder import DEFAULT_PARENT, cannot_write
+from speedprof.profiler.run_folder import cannot_write
 from speedprof.profiler.run_whatif import FILE
 
 if TYPE_CHECKING:
@@ -26,17 +26,10 @@ LIMIT_S = 900
 @click.command(
     "whatif",
     cls=UpToTheScript,
-    epilog="The script's files are kept as they are: what a trial writes goes to a folder of its "
-    "own, and is deleted. Options after SCRIPT, MODULE or COMMAND are its own.",
+    epilog=options.TRIALS_EPILOG,
 )
-@click.option(
-    "--out",
-    metavar="DIR",
-    default=DEFAULT_PARENT,
-    show_default=True,
-    help="Folder for the trials' folder.",
-)
-@click.option("--name", metavar="NAME", help="Name of the trials; by default the script's.")
+@options.out("Folder for the trials' folder.")
+@options.name("trials")
 @click.option(
     "--steps",
     type=click.IntRange(min=8),
@@ -59,13 +52,9 @@ LIMIT_S = 900
     show_default=True,
     help="End a trial that takes longer, start-up and all.",
 )
-@click.option(
-    "--python",
-    metavar="PATH",
-    help="Interpreter for the script; by default the active environment's.",
-)
-@click.option("--quiet", is_flag=True, help="Say the ceilings alone.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@options.python()
+@options.quiet("Say the ceilings alone.")
+@options.as_json()
 @click.pass_context
 def command(
     ctx: click.Context,
