@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from speedprof.commands import options
 from speedprof.commands.closing import colored, width
 from speedprof.profiler import run_folder
 from speedprof.profiler.run import PHASES

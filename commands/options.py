@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from click.decorators import FC
 
 TRIALS_EPILOG = (
-    "The script's files are kept as they are: what a trial writes goes to a folder of its own, and "
-    "is deleted. Options after SCRIPT, MODULE or COMMAND are its own."
+    "The script's files are kept as they are: what a trial writes goes to a folder of its own, "
+    "and is deleted. Options after SCRIPT, MODULE or COMMAND are its own."
 )
 
 
