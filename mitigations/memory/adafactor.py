@@ -14,13 +14,12 @@ Source: Shazeer and Stern (ICML 2018): translation as good as with Adam; Hugging
 from __future__ import annotations
 
 from speedprof.advisor.finding import Finding
-from speedprof.advisor.shares import percent, size
 from speedprof.mitigations.card import remedy
-from speedprof.mitigations.memory.capacity import TREATS, capacity, largest, not_binding, room_gain
+from speedprof.mitigations.memory.capacity import TREATS
+from speedprof.mitigations.memory.lighter_state import lighter
 from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.run import Run
 
-NAMES = ("Adam", "AdamW")
 FREED = (0.5, 1.0)  # of the state: with the first moment kept, as in the guide, or without
 BY_HAND = """\
 optimizer = torch.optim.Adafactor(model.parameters(), lr=0.01)  # instead of {name}
@@ -28,23 +27,19 @@ optimizer = torch.optim.Adafactor(model.parameters(), lr=0.01)  # instead of {na
 
 
 def assess(run: Run, finding: Finding) -> Fit | Misfit:
-    hindrance = not_binding(run)
-    if hindrance is not None:
-        return hindrance
-    held, optimizer = capacity(run), largest(run)
-    if held is None or optimizer is None:
-        return Misfit(reason="the model or its optimizer was not seen")
-    if optimizer.name not in NAMES:
-        return Misfit(reason=f"{optimizer.name} keeps less state than Adam does")
-    least, most = (held.times(part * held.states) for part in FREED)
-    gain = room_gain(run, finding, times=(least, most), what="almost no state")
-    if isinstance(gain, Misfit):
-        return gain
+    found = lighter(
+        run,
+        finding,
+        freed=FREED,
+        what="almost no state",
+        others="{name} keeps less state than Adam does",
+    )
+    if isinstance(found, Misfit):
+        return found
     return Fit(
-        reason=f"the state of {optimizer.name} takes {size(held.states)} of memory that is "
-        f"{percent(held.peak / held.total)} full",
-        gain=gain,
-        by_hand=BY_HAND.format(name=optimizer.name, times=most),
+        reason=found.reason,
+        gain=found.gain,
+        by_hand=BY_HAND.format(name=found.name, times=found.times),
     )
 
 

@@ -14,14 +14,14 @@ Source: Dettmers et al. (ICLR 2022): the quality of 32 bits on language models, 
 from __future__ import annotations
 
 from speedprof.advisor.finding import Finding
-from speedprof.advisor.shares import percent, size
+from speedprof.advisor.shares import size
 from speedprof.mitigations.card import remedy
-from speedprof.mitigations.memory.capacity import TREATS, capacity, largest, not_binding, room_gain
+from speedprof.mitigations.memory.capacity import TREATS
+from speedprof.mitigations.memory.lighter_state import lighter
 from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.run import Run
 
 FREED = 0.75  # of the state: 8 of 32 bits stay
-NAMES = ("Adam", "AdamW")
 BY_HAND = """\
 import bitsandbytes  # pip install bitsandbytes
 optimizer = bitsandbytes.optim.{name}8bit(model.parameters(), ...)  # instead of {name}
@@ -29,23 +29,19 @@ optimizer = bitsandbytes.optim.{name}8bit(model.parameters(), ...)  # instead of
 
 
 def assess(run: Run, finding: Finding) -> Fit | Misfit:
-    hindrance = not_binding(run)
-    if hindrance is not None:
-        return hindrance
-    held, optimizer = capacity(run), largest(run)
-    if held is None or optimizer is None:
-        return Misfit(reason="the model or its optimizer was not seen")
-    if optimizer.name not in NAMES:
-        return Misfit(reason=f"of {optimizer.name} no 8-bit version is known here")
-    times = held.times(FREED * held.states)
-    gain = room_gain(run, finding, times=(times, times), what="a state of 8 bits")
-    if isinstance(gain, Misfit):
-        return gain
+    found = lighter(
+        run,
+        finding,
+        freed=(FREED, FREED),
+        what="a state of 8 bits",
+        others="of {name} no 8-bit version is known here",
+    )
+    if isinstance(found, Misfit):
+        return found
     return Fit(
-        reason=f"the state of {optimizer.name} takes {size(held.states)} of memory that is "
-        f"{percent(held.peak / held.total)} full; 8 bits free {size(FREED * held.states)}",
-        gain=gain,
-        by_hand=BY_HAND.format(name=optimizer.name, times=times),
+        reason=f"{found.reason}; 8 bits free {size(FREED * found.state_bytes)}",
+        gain=found.gain,
+        by_hand=BY_HAND.format(name=found.name, times=found.times),
     )
 
 
