@@ -46,15 +46,20 @@ def available_bytes(run: Run) -> int | None:
 
 
 def rest_cores(run: Run, pipeline_cpu_ms: float) -> float:
-    """Return how many cores the step keeps busy beside making batches; at least 1."""
+    """Return how many cores the step keeps busy beside making batches.
+
+    At least 1, and no more than its operators have threads: beyond them, the machine's load is
+    somebody else's.
+    """
     have = cores(run) or 1.0
     if run.device != "cpu":
         return 1.0
+    most = max(1.0, min(float(run.environment.threads or have), have))
     node, mean, loading = machine(run), step_ms(run), run.share("data_loading")
     if node is None or node.cpu_load is None or mean is None or loading is None:
-        return min(float(run.environment.threads or have), have)
+        return most
     ours = max(node.cpu_load - (node.other_load or 0.0), 0.0) * node.cores * mean
-    return min(max((ours - pipeline_cpu_ms) / max(mean * (1.0 - loading), 1e-9), 1.0), have)
+    return min(max((ours - pipeline_cpu_ms) / max(mean * (1.0 - loading), 1e-9), 1.0), most)
 
 
 def pipeline(run: Run, loader: Loader) -> Pipeline | None:
