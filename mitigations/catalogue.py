@@ -46,11 +46,23 @@ def find(name: str) -> Mitigation:
 
 
 def advise(run: Run, judgement: Judgement) -> tuple[Advice, ...]:
-    """Return at most eight remedies: largest middle of the gain first, safer ones in a tie.
+    """Return at most eight remedies of those that fit, in their order.
 
     Of a step in which nothing stands out, at most two.
     Those that change the training come after all others, whatever they promise: what they cost in
     quality is not known. Those with evidence against them are not advised at all.
+    """
+    ranked = fits(run, judgement)
+    changing = [one for one in ranked if one.mitigation.changes_training][:MOST_CHANGING]
+    keeping = [one for one in ranked if not one.mitigation.changes_training]
+    most = MOST_BALANCED if judgement.verdict.finding is None else MOST_ADVICE
+    return tuple([*keeping, *changing][:most])
+
+
+def fits(run: Run, judgement: Judgement) -> list[Advice]:
+    """Return every remedy that fits this run, each once: largest middle of the gain first.
+
+    Safer ones come first in a tie.
     """
     best: dict[str, Advice] = {}
     for advice in _fits(run, judgement):
@@ -58,11 +70,7 @@ def advise(run: Run, judgement: Judgement) -> tuple[Advice, ...]:
         if other is None or _rank(advice) < _rank(other):
             best[advice.mitigation.name] = advice
     worth = [a for a in best.values() if a.fit.gain is None or a.fit.gain.high >= WORTH]
-    ranked = sorted(worth, key=_rank)
-    changing = [one for one in ranked if one.mitigation.changes_training][:MOST_CHANGING]
-    keeping = [one for one in ranked if not one.mitigation.changes_training]
-    most = MOST_BALANCED if judgement.verdict.finding is None else MOST_ADVICE
-    return tuple([*keeping, *changing][:most])
+    return sorted(worth, key=_rank)
 
 
 def misfits(run: Run, judgement: Judgement) -> dict[str, Misfit]:
