@@ -10,7 +10,10 @@ from array import array
 from types import CodeType, FrameType
 
 INTERVAL_S = 0.005
-OFTEN_S = 0.001  # where steps are shorter than that
+# A stretch of a step that nobody saw counts as the loop's own Python: a step is looked at so
+# often, as far as LEAST_S allows. A look takes the interpreter for some 20 us.
+LOOKS = 8
+LEAST_S = 0.0005
 # Intervals between a half and one and a half of that, spread by the golden ratio's multiples:
 # equal ones would fall into step with a loop of 5 ms and see one place of it alone.
 GOLDEN = 0.6180339887
@@ -25,11 +28,16 @@ SCHEDSTAT_FIELDS = 3
 Frame = tuple[CodeType, int]
 
 
+def interval_s(step_ns: int) -> float:
+    """Return how long to wait between two looks where a step takes `step_ns`."""
+    return min(max(step_ns / 1e9 / LOOKS, LEAST_S), INTERVAL_S)
+
+
 class StackSampler:
     """A second thread that samples one other thread between `start` and `stop`."""
 
-    def __init__(self, thread: threading.Thread, interval_s: float = INTERVAL_S) -> None:
-        self._interval_s = interval_s
+    def __init__(self, thread: threading.Thread, wait_s: float = INTERVAL_S) -> None:
+        self._wait_s = wait_s
         self._ident = thread.ident or 0
         self._native = thread.native_id or 0
         self._stop = threading.Event()
@@ -74,7 +82,7 @@ class StackSampler:
         clock = time.pthread_getcpuclockid(self._ident)
         queue = _open_schedstat(self._native)
         cpu, queued = time.clock_gettime_ns(clock), _queued_ns(queue)
-        while not self._stop.wait(self._interval_s * (0.5 + len(self._at) * GOLDEN % 1)):
+        while not self._stop.wait(self._wait_s * (0.5 + len(self._at) * GOLDEN % 1)):
             frame = sys._current_frames().get(self._ident)
             if frame is None:
                 break  # the thread has ended

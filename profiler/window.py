@@ -9,13 +9,15 @@ from array import array
 from typing import Any
 
 from speedprof.profiler import other_threads, window_file
-from speedprof.profiler.stack_sampler import INTERVAL_S, OFTEN_S, StackSampler
+from speedprof.profiler.stack_sampler import INTERVAL_S, StackSampler
 
 
 class Window:
     """One window, from its beginning to its file."""
 
-    def __init__(self, index: int, first_step: int, needed: int, *, often: bool = False) -> None:
+    def __init__(
+        self, index: int, first_step: int, needed: int, *, look_s: float = INTERVAL_S
+    ) -> None:
         self.index, self.first_step = index, first_step
         self.needed, self.passed = needed, 0  # boundaries until it is closed
         self.began = self.ended = 0
@@ -30,7 +32,7 @@ class Window:
         self._device = "cpu"
         self._profile: Any = None
         self._thread = threading.current_thread()
-        self.sampler = StackSampler(self._thread, OFTEN_S if often else INTERVAL_S)
+        self.sampler = StackSampler(self._thread, look_s)
         self.thread_end: threading.local | None = None
 
     def own_thread(self) -> bool:

@@ -15,12 +15,13 @@ from typing import Any
 from speedprof.profiler import facts, other_threads, window_file
 from speedprof.profiler.record import DISTURBED, TRACED
 from speedprof.profiler.recorder import Recorder
+from speedprof.profiler.stack_sampler import INTERVAL_S, interval_s
 from speedprof.profiler.steps import FLAGS, WALL, Tracker
 from speedprof.profiler.window import Window
 
 STEPS = 4  # of a window, at least
 # Steps of a millisecond are over before the sampler has looked once: a window lasts so long, if
-# that takes no more than MOST_STEPS, and is looked at more often.
+# that takes no more than MOST_STEPS.
 LEAST_NS = 20_000_000
 MOST_STEPS = 20
 RECENT = 5  # steps whose median says how long a step is
@@ -165,10 +166,12 @@ class Windows:
         """Return the steps of the next window."""
         if self._many:
             return 1
-        if not self._recent:
-            return STEPS
-        usual = sorted(self._recent)[len(self._recent) // 2]
-        return max(STEPS, min(MOST_STEPS, LEAST_NS // max(usual, 1)))
+        usual = self._usual_ns()
+        return STEPS if usual is None else max(STEPS, min(MOST_STEPS, LEAST_NS // max(usual, 1)))
+
+    def _usual_ns(self) -> int | None:
+        """Return how long a step is, None where none was untraced."""
+        return sorted(self._recent)[len(self._recent) // 2] if self._recent else None
 
     def _open_window(self, first_step: int, boundaries: int) -> None:
         from torch.autograd import profiler
@@ -176,7 +179,9 @@ class Windows:
         if getattr(profiler, "_is_profiler_enabled", False):
             self.give_way()
             return
-        window = Window(self.count, first_step, boundaries, often=boundaries > STEPS + 1)
+        usual = self._usual_ns()
+        look_s = INTERVAL_S if usual is None else interval_s(usual)
+        window = Window(self.count, first_step, boundaries, look_s=look_s)
         with self._torch_busy(window):
             window.begin()
             self._open = window

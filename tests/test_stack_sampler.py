@@ -7,7 +7,9 @@ import threading
 import time
 from collections.abc import Iterator
 
-from speedprof.profiler.stack_sampler import StackSampler
+import pytest
+
+from speedprof.profiler.stack_sampler import StackSampler, interval_s
 
 LONG_S = 0.3
 
@@ -62,3 +64,10 @@ def test_the_interpreters_switch_interval_comes_back() -> None:
     before = sys.getswitchinterval()
     sampled(lambda: spin(0.02))
     assert sys.getswitchinterval() == before
+
+
+@pytest.mark.parametrize(
+    ("step_ms", "wait_ms"), [(0.2, 0.5), (1.4, 0.5), (8.0, 1.0), (24.0, 3.0), (500.0, 5.0)]
+)
+def test_short_steps_are_looked_at_more_often(step_ms: float, wait_ms: float) -> None:
+    assert interval_s(int(step_ms * 1e6)) == pytest.approx(wait_ms / 1e3)
