@@ -11,10 +11,36 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from speedprof.tests.leaks import Snapshot, changes, snapshot
 
 DISK = 96  # KiB
+THREADS = "OMP_NUM_THREADS"
+
+# how long an example takes is the machine's affair
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each of several workers its part of the cores, before any of them imports torch."""
+    workers = _workers(config)
+    if workers > 1:
+        os.environ.setdefault(THREADS, str(max(1, len(os.sched_getaffinity(0)) // workers)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Count what has to run alone among the slow tests, before those are chosen."""
+    for item in items:
+        if item.get_closest_marker("alone") is not None:
+            item.add_marker(pytest.mark.slow)
+
+
+def _workers(config: pytest.Config) -> int:
+    """Return how many processes of pytest-xdist run tests at the same time."""
+    return int(getattr(config, "workerinput", {}).get("workercount", 1))
 
 
 @pytest.fixture(autouse=True)
@@ -38,12 +64,24 @@ def _changes(before: Snapshot) -> list[str]:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Leave tests that need a CUDA device out where there is none."""
+    """Leave out what needs a CUDA device that is not there, and what others would disturb."""
+    if item.get_closest_marker("alone") is not None and _workers(item.config) > 1:
+        pytest.skip("it judges where time goes, and has to run alone: pytest -m alone")
     if item.get_closest_marker("gpu") is None:
         return
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
+
+
+@pytest.fixture
+def group_of_one() -> Iterator[None]:
+    """Make a process group of this process alone."""
+    from torch import distributed
+
+    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
+    yield
+    distributed.destroy_process_group()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -231,25 +230,12 @@ def test_no_graph_is_compiled_again_when_we_let_go(
     assert len(facts(tmp_path, "detached")) == 1
 
 
-@pytest.fixture
-def group(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Make a process group of this process alone."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    torch.distributed.init_process_group(
-        "gloo", init_method=f"tcp://127.0.0.1:{port}", rank=0, world_size=1
-    )
-    yield
-    torch.distributed.destroy_process_group()
-
-
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.skipif(
     not torch.distributed.is_available() or not torch.distributed.is_gloo_available(),
     reason="this torch has no gloo",
 )
-@pytest.mark.usefixtures("group")
+@pytest.mark.usefixtures("group_of_one")
 def test_collectives_inside_a_graph_stay_inside(tmp_path: Path, backend: str) -> None:
     bare = _compiled_training(collective, backend)
     with measuring(tmp_path, warmup=2):

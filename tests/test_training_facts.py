@@ -1,4 +1,4 @@
-"""What a training is found to be made of: its model, its batches, its types, its gradients."""
+"""What a training tells once it trains: its precision, flags, gradients, batches, exchanges."""
 
 from __future__ import annotations
 
@@ -10,40 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from speedprof.profiler import reading, run_parts
-from speedprof.profiler.batch_facts import LOOKED_AT, BatchFacts, trailing_padding
-from speedprof.profiler.graph_facts import Graph
-from speedprof.profiler.model_facts import identity, inside
 from speedprof.tests.in_process import facts, measuring
-
-torch = pytest.importorskip("torch")
-nn = torch.nn
-
-Forward = Callable[[Any, Any], Any]
-
-
-def plain(model: Any, batch: Any) -> Any:
-    return model(batch).float().sum()
-
-
-def autocast(model: Any, batch: Any) -> Any:
-    with torch.autocast("cpu", torch.bfloat16):
-        return plain(model, batch)
-
-
-def recomputed(model: Any, batch: Any, *, reentrant: bool = False) -> Any:
-    from torch.utils.checkpoint import checkpoint
-
-    return checkpoint(model, batch.requires_grad_(), use_reentrant=reentrant).sum()
-
-
-def reentrant(model: Any, batch: Any) -> Any:
-    return recomputed(model, batch, reentrant=True)
-
-
-def layers() -> Any:
-    return nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+from speedprof.tests.small_models import Forward, autocast, layers, plain
 
 
 def train(
@@ -59,138 +31,6 @@ def train(
             (zero or type(optimizer).zero_grad)(optimizer)
     kinds = ("model", "flags", "batch", "gradients", "note")
     return {kind: (facts(folder, kind) or [None])[-1] for kind in kinds}
-
-
-def graph(loss: Any) -> Graph:
-    seen = Graph()
-    seen.look(loss)
-    return seen
-
-
-def test_a_models_modules_are_counted_by_class() -> None:
-    model = layers()
-    model[0].weight.requires_grad_(False)
-    found = inside(model)
-    assert found["modules"] == {"Sequential": 1, "Linear": 2, "ReLU": 1}
-    assert found["trainable"] == 8 + 16 + 2
-    assert found["exchange"] is None
-
-
-class Held(nn.Module):
-    """A model that has a part called `module`, and is no wrapper."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.module = layers()
-
-
-@pytest.mark.usefixtures("alone")
-def test_a_model_is_named_as_its_author_would() -> None:
-    parallel = nn.parallel.DistributedDataParallel
-    for model in (torch.compile(parallel(layers())), parallel(torch.compile(layers()))):
-        assert identity(model) == {
-            "name": "Sequential",
-            "compiled": True,
-            "wrapped": "DistributedDataParallel",
-        }
-    assert identity(Held()) == {"name": "Held", "compiled": False, "wrapped": None}
-
-
-@pytest.mark.parametrize(
-    ("model", "expected"),
-    [
-        (lambda: nn.Conv2d(3, 8, 3), False),
-        (lambda: nn.Conv2d(3, 8, 3).to(memory_format=torch.channels_last), True),
-        (lambda: nn.Conv2d(3, 8, 1), None),  # both layouts are the same bytes
-        (lambda: nn.Linear(8, 8), None),
-    ],
-)
-def test_the_layout_of_convolutions_is_told_where_layouts_differ(
-    model: Callable[[], Any], expected: bool | None
-) -> None:
-    assert inside(model())["channels_last"] is expected
-
-
-@pytest.mark.parametrize(
-    ("chain", "expected"),
-    [
-        (lambda: [nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 8, 3)], 1),
-        (lambda: [nn.Conv2d(3, 8, 3, bias=False), nn.BatchNorm2d(8)], 0),
-        (lambda: [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.BatchNorm2d(8)], 0),
-    ],
-)
-def test_a_bias_that_a_batch_norm_cancels_is_counted(
-    chain: Callable[[], list[Any]], expected: int
-) -> None:
-    assert inside(nn.Sequential(*chain()))["biased_before_norm"] == expected
-
-
-def test_large_sizes_that_are_no_multiples_of_eight_are_listed() -> None:
-    model = nn.ModuleList([nn.Embedding(50257, 768), nn.Linear(768, 1001), nn.Linear(30, 7)])
-    assert inside(model)["odd_dims"] == [1001, 50257]
-
-
-def test_a_model_that_says_whether_it_checkpoints_is_believed() -> None:
-    model = layers()
-    assert inside(model)["checkpointed"] is None
-    model[1].gradient_checkpointing = False
-    assert inside(model)["checkpointed"] is False
-    model[0].gradient_checkpointing = True
-    assert inside(model)["checkpointed"] is True
-
-
-@pytest.mark.parametrize(
-    ("forward", "expected"),
-    [(plain, "off"), (autocast, "bfloat16"), (lambda model, x: (x * model[0].bias).sum(), None)],
-)
-def test_mixed_precision_is_read_from_the_graph(forward: Forward, expected: str | None) -> None:
-    assert graph(forward(layers(), torch.randn(4, 8))).autocast() == expected
-
-
-def test_a_model_wholly_in_half_precision_is_not_mixed() -> None:
-    model = layers().to(torch.bfloat16)
-    assert graph(plain(model, torch.randn(4, 8, dtype=torch.bfloat16))).autocast() == "off"
-
-
-def test_layers_computed_again_in_backward_are_seen() -> None:
-    batch = torch.randn(4, 8)
-    assert graph(reentrant(layers(), batch)).checkpointed() is True
-    hooks = recomputed(layers(), batch)
-    plainly = graph(plain(layers(), batch)).checkpointed()
-    if hasattr(torch._C._autograd.SavedTensor, "unpack_hook"):
-        assert (graph(hooks).checkpointed(), plainly) == (True, False)
-    else:
-        assert (graph(hooks).checkpointed(), plainly) == (None, None)
-
-
-class CompiledFunction(torch.autograd.Function):
-    """Stands where torch.compile puts a node of this name for a whole model."""
-
-    @staticmethod
-    def forward(ctx: Any, values: Any) -> Any:
-        return values.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Any) -> Any:
-        return gradient
-
-
-def test_a_compiled_graph_keeps_its_inside_to_itself() -> None:
-    seen = graph(CompiledFunction.apply(torch.randn(4, 8, requires_grad=True)).sum())
-    assert (seen.autocast(), seen.checkpointed()) == (None, None)
-
-
-def test_looking_at_a_graph_leaves_the_gradients_as_they_would_be() -> None:
-    for forward in (plain, recomputed, reentrant):
-        torch.manual_seed(0)
-        model, batch = layers(), torch.randn(4, 8)
-        loss = forward(model, batch)
-        graph(loss)
-        loss.backward()
-        looked = [p.grad.clone() for p in model.parameters()]
-        model.zero_grad()
-        forward(model, batch.detach()).backward()
-        assert all(torch.equal(a, p.grad) for a, p in zip(looked, model.parameters(), strict=True))
 
 
 @pytest.mark.parametrize(("forward", "expected"), [(plain, "off"), (autocast, "bfloat16")])
@@ -248,95 +88,12 @@ def test_gradients_that_nobody_zeroes_tell_nothing(tmp_path: Path) -> None:
     assert train(tmp_path, zero=lambda _: None)["gradients"] is None
 
 
-def test_batches_are_described_by_the_first_and_counted_by_their_shapes(tmp_path: Path) -> None:
-    seen = BatchFacts()
-    for length in (5, 7, 5):
-        seen.look({"x": torch.zeros(2, length), "y": [torch.zeros(2, dtype=torch.uint8)]})
-    assert seen.fact(3) == {
-        "number": 3,
-        "shapes": [[2, 5], [2]],
-        "dtypes": ["float32", "uint8"],
-        "distinct": 2,
-        "looked_at": 3,
-        "padding": None,
-    }
+def test_batches_are_looked_at_as_they_come(tmp_path: Path) -> None:
     told = train(tmp_path)["batch"]
     assert (told["shapes"], told["distinct"], told["looked_at"]) == ([[4, 8]], 1, 7)
 
 
-@pytest.mark.parametrize(
-    ("last", "distinct"),
-    [
-        ([3, 5], 1),
-        ([4, 6], 2),  # longer rows
-        ([5, 5], 2),  # more samples
-    ],
-)
-def test_the_smaller_last_batch_of_an_epoch_is_no_other_shape(
-    last: list[int], distinct: int
-) -> None:
-    seen = BatchFacts()
-    for _epoch in range(2):
-        for shape in ([4, 5], [4, 5], last):
-            seen.look(torch.zeros(shape))
-        seen.ended()
-    fact = seen.fact(0)
-    assert fact is not None
-    assert fact["distinct"] == distinct
-
-
-def test_batches_that_shrink_within_an_epoch_are_of_different_shapes() -> None:
-    seen = BatchFacts()
-    for samples in (4, 3, 2, 4):
-        seen.look(torch.zeros(samples, 5))
-    seen.ended()
-    fact = seen.fact(0)
-    assert fact is not None
-    assert fact["distinct"] == 3
-
-
-def test_batches_without_tensors_are_not_described() -> None:
-    seen = BatchFacts()
-    seen.look(["text", {"number": 3}, object()])
-    assert seen.fact(0) is None
-    assert seen.left == LOOKED_AT - 1
-
-
-def test_padding_is_the_share_of_the_commonest_ending() -> None:
-    ids = torch.tensor([[7, 8, 9, 4], [7, 8, 0, 0], [5, 0, 0, 0]])
-    assert trailing_padding(ids) == 5
-    seen = BatchFacts()
-    seen.look((torch.ones_like(ids), ids))  # a mask comes first and is no row of ids
-    fact = seen.fact(0)
-    assert fact is not None
-    assert fact["padding"] == pytest.approx(5 / 12)
-
-
-@pytest.mark.parametrize(
-    "batch",
-    [
-        lambda: torch.rand(4, 8),
-        lambda: torch.eye(4, dtype=torch.int64),  # classes as 0 and 1
-        lambda: torch.arange(9),
-        lambda: torch.zeros(2, 3, 4, dtype=torch.int64),
-        lambda: torch.zeros(3, 0, dtype=torch.int64),
-        lambda: torch.ones(3, 4, dtype=torch.uint8),  # pixels
-    ],
-)
-def test_what_is_no_row_of_ids_has_no_padding(batch: Callable[[], Any]) -> None:
-    assert trailing_padding(batch()) is None
-
-
-@pytest.fixture
-def alone() -> Any:
-    """Make a process group of one."""
-    distributed = torch.distributed
-    distributed.init_process_group("gloo", store=distributed.HashStore(), rank=0, world_size=1)
-    yield
-    distributed.destroy_process_group()
-
-
-@pytest.mark.usefixtures("alone")
+@pytest.mark.usefixtures("group_of_one")
 @pytest.mark.parametrize(("skipping", "share"), [(True, 0.75), (False, 0.0)])
 def test_exchanges_left_out_while_accumulating_are_counted(
     skipping: bool, share: float, tmp_path: Path
