@@ -3,12 +3,15 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUNS ?= 5
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
 BUSY ?=
 
 bin := $(VENV)/bin
 installed := $(VENV)/.speedprof-installed
 wheel := build/wheel
 demo_data := demo-data/shapes
+pytest := $(bin)/python -m pytest -q
+beside := -n $(WORKERS) --dist worksteal # tests that may run at the same time
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check test-fast test-slow bench planted catalogue clean
@@ -43,10 +46,11 @@ check: $(installed)
 	cd $(wheel) && $(abspath $(bin))/mypy --config-file $(CURDIR)/pyproject.toml -p speedprof
 
 test-fast: $(installed)
-	$(bin)/python -m pytest -q -m "not slow"
+	$(pytest) $(beside) -m "not slow"
 
 test-slow: $(installed)
-	$(bin)/python -m pytest -q -m slow
+	$(pytest) $(beside) -m "slow and not alone"
+	$(pytest) -m alone
 
 bench: $(installed)
 	$(bin)/python benchmarks/overhead.py --out benchmarks/results

@@ -129,6 +129,7 @@ def test_list_shows_what_is_left_of_damaged_and_killed_runs(runs: Path, tmp_path
     assert " 80 " in said
 
 
+@pytest.mark.alone
 def test_compare_tells_the_slower_run(runs: Path) -> None:
     said = _say("compare", "fast", "slow", cwd=runs)
     assert "A: fast" in said
@@ -137,6 +138,7 @@ def test_compare_tells_the_slower_run(runs: Path) -> None:
     assert "B is faster by" in _say("compare", "slow", "fast", cwd=runs)
 
 
+@pytest.mark.alone
 def test_compare_fails_a_build_only_beyond_its_threshold(runs: Path) -> None:
     said = _say("compare", "fast", "slow", "--fail-if-slower", "5%", cwd=runs, status=1)
     assert "more than the 5 % allowed" in said
@@ -144,6 +146,7 @@ def test_compare_fails_a_build_only_beyond_its_threshold(runs: Path) -> None:
     _say("compare", "slow", "fast", "--fail-if-slower", "0", cwd=runs)
 
 
+@pytest.mark.alone
 def test_compare_speaks_json(runs: Path) -> None:
     said = json.loads(_say("compare", "fast", "slow", "--json", cwd=runs))
     assert said["low"] < said["ratio"] < said["high"]

@@ -31,6 +31,7 @@ def _report(folder: Path, *order: str) -> dict[str, object]:
     return planted.report_of(planted.run(folder, *order))
 
 
+@pytest.mark.alone
 def test_images_with_no_workers_are_bound_by_their_preparation(tmp_path: Path) -> None:
     script = str(EXAMPLES / "imagefolder.py")
     _output(tmp_path, sys.executable, script, "--files", "120", "--epochs", "0")
@@ -45,6 +46,7 @@ def test_the_small_gpt_learns(tmp_path: Path) -> None:
     assert losses[-1] < losses[0] - 0.2
 
 
+@pytest.mark.alone
 def test_gradients_over_gloo_are_bound_by_their_transfer(tmp_path: Path) -> None:
     script = str(EXAMPLES / "ddp.py")
     report = _report(tmp_path, *planted.torchrun(2), script, "--steps", "60")

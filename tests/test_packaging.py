@@ -21,7 +21,9 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     """Build the wheel from a copy of the sources; return the names in it."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
-    ignored = shutil.ignore_patterns(".*", "build", "*.egg-info", "demo-data", "speedprof-runs")
+    ignored = shutil.ignore_patterns(
+        ".*", "__pycache__", "build", "*.egg-info", "demo-data", "speedprof-runs"
+    )
     shutil.copytree(ROOT, source, ignore=ignored)
     build = ["pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(source)]
     subprocess.run([sys.executable, "-m", *build], check=True, timeout=300)

@@ -11,9 +11,8 @@ import pytest
 
 from speedprof.profiler import attribution
 
-pytestmark = pytest.mark.slow
 
-
+@pytest.mark.alone
 @pytest.mark.parametrize("case", planted.PLANTED, ids=lambda case: case.script)
 def test_the_verdict_names_the_planted_cause(case: planted.Planted, tmp_path: Path) -> None:
     folder = planted.run(tmp_path, *case.order)
@@ -24,6 +23,7 @@ def test_the_verdict_names_the_planted_cause(case: planted.Planted, tmp_path: Pa
     assert agreement.disagreements(folder) == []  # windows and probes, on the traced steps
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loop", planted.LOOPS, ids=lambda loop: Path(loop.script).name)
 def test_the_steps_of_any_loop_are_told_apart(loop: planted.Loop, tmp_path: Path) -> None:
     run = attribution.load(planted.run(tmp_path, str(planted.SCRIPTS / f"{loop.script}.py")))

@@ -141,7 +141,7 @@ def test_a_remedy_with_another_value_takes_the_place_of_the_first() -> None:
     assert again[1].parameters["num_workers"] == 3
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_tune_finds_workers_for_a_slow_loader_and_leaves_the_users_files_alone(
     tmp_path: Path,
 ) -> None:

@@ -124,7 +124,7 @@ def test_a_script_that_saves_logs_and_evaluates_every_step_leaves_its_folder_as_
     assert not list(folder.glob("*/scratch")), "what trials wrote is deleted"
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_a_storage_bound_script_has_a_high_ceiling_and_a_loader_as_slow_as_it(
     tmp_path: Path,
 ) -> None:
@@ -140,7 +140,7 @@ def test_a_storage_bound_script_has_a_high_ceiling_and_a_loader_as_slow_as_it(
     assert "Measured ceilings" in page.read_text("utf-8")
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_a_compute_bound_script_gains_nothing_from_free_data(tmp_path: Path) -> None:
     shutil.copy(SCRIPTS / "arithmetic.py", tmp_path)
     found = measured("arithmetic.py", cwd=tmp_path)
@@ -150,7 +150,7 @@ def test_a_compute_bound_script_gains_nothing_from_free_data(tmp_path: Path) -> 
     assert found["loader"]["per_s"] > 5 * found["training"]["per_s"]
 
 
-@pytest.mark.slow
+@pytest.mark.alone
 def test_ranks_that_do_not_exchange_show_what_communication_costs(tmp_path: Path) -> None:
     shutil.copy(SCRIPTS / "transfer.py", tmp_path)
     found = measured("--", "torchrun", "--nproc-per-node", "2", "transfer.py", cwd=tmp_path)
