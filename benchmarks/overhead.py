@@ -1,8 +1,7 @@
 """What speedprof costs a training, and what its nearest peer does.
 
-    python benchmarks/overhead.py --out benchmarks/results          # an hour and a quarter on two
-    cores python benchmarks/overhead.py --out /tmp/results --quick        # five minutes, wide
-    intervals
+    python benchmarks/overhead.py --out benchmarks/results          # an hour and a quarter
+    python benchmarks/overhead.py --out /tmp/results --quick        # five minutes, wide intervals
 
 Three parts, each a file in `--out`: `always_on` (the probes within one process, see
 always_on.py), `processes` (whole commands, bare and under each tool: step time, start, end,
@@ -45,6 +44,7 @@ class Plan:
     rounds: int
     share: float  # of the steps and pairs
     only: str | None  # cases whose name contains this
+    tools: tuple[str, ...] = TOOLS  # that whole commands are compared under
 
 
 def controlled_cases(plan: Plan) -> list[tools.Script]:
@@ -146,7 +146,7 @@ def _neighbours(ends: list[int], on: list[bool]) -> dict[str, Any]:
 
 def processes(plan: Plan, folder: Path, peer: Path | None) -> dict[str, Any]:
     """Measure whole commands, interleaved."""
-    names = [name for name in TOOLS if peer is not None or not name.startswith("peer")]
+    names = [name for name in plan.tools if peer is not None or not name.startswith("peer")]
     data = folder / "images"
     results = []
     cases = [*controlled_cases(plan), *example_cases(plan, data)]
@@ -193,13 +193,22 @@ def main() -> None:
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--part", choices=("always_on", "processes", "record"))
     parser.add_argument("--only", help="cases whose name contains this")
+    parser.add_argument("--share", type=float, help="of the usual steps and pairs")
+    parser.add_argument(
+        "--tool", action="append", choices=TOOLS[1:], help="beside bare; may be repeated"
+    )
     parser.add_argument("--no-peer", action="store_true")
     parser.add_argument(
         "--peer-venv", type=Path, default=Path(tempfile.gettempdir()) / "speedprof-peer"
     )
     options = parser.parse_args()
     rounds = options.rounds or (2 if options.quick else 7)
-    plan = Plan(rounds=rounds, share=0.1 if options.quick else 1.0, only=options.only)
+    plan = Plan(
+        rounds=rounds,
+        share=options.share or (0.1 if options.quick else 1.0),
+        only=options.only,
+        tools=("bare", *options.tool) if options.tool else TOOLS,
+    )
     import record_size
 
     wanted = options.part
