@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import importlib
+import os.path
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from speedprof.mitigations import plan_lines
 from speedprof.mitigations.applied.automatic import AUTOMATIC, Automatic, Parameter, Value
+from speedprof.mitigations.applied.rivals import rival
 from speedprof.profiler.errors import SpeedprofError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 FORMAT = 1
 SUFFIX = ".toml"
+READER = "tomllib" if sys.version_info >= (3, 11) else "tomli"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,25 +42,31 @@ class PlanFile:
         """Return the plan as the training process gets it."""
         return [{"name": one.name, "parameters": dict(one.parameters)} for one in self.remedies]
 
+    def proved(self) -> dict[str, str]:
+        """Return where the plan was proved, as far as it says."""
+        told = {"machine": self.machine, "torch": self.torch}
+        return {name: text for name, text in told.items() if text is not None}
 
-def understand(text: str) -> PlanFile:
+
+def understand(text: str, where: str = "--apply") -> PlanFile:
     """Return the plan of a file, or of a line like `loader-workers=4,tf32`.
 
-    Raises SpeedprofError, with what to write instead, where either is wrong.
+    Raises SpeedprofError, with what to write instead, where either is wrong; `where` is what a
+    line was given to.
     """
-    if text.endswith(SUFFIX) or Path(text).is_file():
+    if text.endswith(SUFFIX) or os.path.isfile(text):  # Path.is_file() raises on long lines
         return read(Path(text))
-    remedies = [_word(word.strip()) for word in text.split(",") if word.strip()]
-    return _checked(PlanFile(remedies=tuple(remedies)), "--apply")
+    remedies = [_word(word.strip(), where) for word in text.split(",") if word.strip()]
+    return _checked(PlanFile(remedies=tuple(remedies)), where)
 
 
 def read(path: Path) -> PlanFile:
     """Return a file's plan; raise SpeedprofError where it is none."""
     try:
-        told = tomllib.loads(path.read_text(encoding="utf-8"))
+        told = _loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise SpeedprofError(f"cannot read the plan {path} ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise SpeedprofError(f"{path} is no TOML file ({error})") from error
     _check_format(told.get("format"), path)
     tables = told.get("remedies", {})
@@ -89,9 +95,7 @@ def known(name: str) -> Automatic:
     """Return the automatic remedy of this name; raise SpeedprofError with what there is."""
     if name in AUTOMATIC:
         return AUTOMATIC[name]
-    from speedprof.mitigations.catalogue import CATALOGUE
-
-    if name in {one.name for one in CATALOGUE}:
+    if name in _catalogue():
         raise SpeedprofError(
             f"{name} cannot be applied by speedprof; `speedprof explain {name}` tells how to do it"
         )
@@ -100,14 +104,32 @@ def known(name: str) -> Automatic:
     raise SpeedprofError(f"no remedy that can be applied is called {name!r}; {hint}")
 
 
-def _word(word: str) -> Remedy:
+def _catalogue() -> set[str]:
+    """Return every remedy's name; none where the training's environment cannot read cards."""
+    try:
+        from speedprof.mitigations.catalogue import CATALOGUE
+    except ModuleNotFoundError:
+        return set()
+    return {one.name for one in CATALOGUE}
+
+
+def _loads(text: str) -> dict[str, Any]:
+    try:
+        reader: Any = importlib.import_module(READER)
+    except ModuleNotFoundError:
+        reader = plan_lines
+    told: dict[str, Any] = reader.loads(text)
+    return told
+
+
+def _word(word: str, where: str) -> Remedy:
     name, equals, value = (part.strip() for part in word.partition("="))
     automatic = known(name)
     if not equals:
         return Remedy(name=name, parameters={})
     if automatic.main is None:
         raise SpeedprofError(f"{name} takes no value; write {name} alone")
-    return _remedy(name, {automatic.main: _value(automatic, value)}, "--apply")
+    return _remedy(name, {automatic.main: _value(automatic, value)}, where)
 
 
 def _value(automatic: Automatic, text: str) -> Value:
@@ -135,17 +157,15 @@ def _remedy(name: str, table: Mapping[str, Any], where: str) -> Remedy:
 
 def _checked(plan: PlanFile, where: str) -> PlanFile:
     """Return the plan; raise SpeedprofError where it is empty or two do not go together."""
-    from speedprof.mitigations.catalogue import CATALOGUE
-
     named = {one.name: one for one in plan.remedies}
     if not named:
         raise SpeedprofError(f"{where} names no remedy; there are {', '.join(AUTOMATIC)}")
     if len(named) < len(plan.remedies):
         raise SpeedprofError(f"{where} names a remedy twice")
-    for one in CATALOGUE:
-        rival = next((other for other in one.conflicts if other in named), None)
-        if one.name in named and rival is not None:
-            raise SpeedprofError(f"{where}: {one.name} and {rival} do not go together; choose one")
+    for name in named:
+        other = rival(name, named)
+        if other is not None:
+            raise SpeedprofError(f"{where}: {name} and {other} do not go together; choose one")
     return plan
 
 

@@ -37,6 +37,7 @@ def _arm(folder: str, waiting: Waiting) -> None:
         windows=given.get("windows", True),
         remedies=tuple(given.get("remedies", ())),
         applied_by=given.get("applied_by", ""),
+        proved=given.get("proved", {}),
     )
     session = Session(folder, options)
     trial = given.get("trial")

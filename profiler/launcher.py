@@ -13,7 +13,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NoReturn
@@ -42,6 +42,7 @@ class Order:
     windows: bool = True
     remedies: tuple[dict[str, object], ...] = ()  # to be applied in the training process
     applied_by: str = ""  # the module there that knows them
+    proved: Mapping[str, str] = field(default_factory=dict)  # the machine and torch of the plan
     trial: dict[str, object] | None = None  # what `trials.begin` is to change in the process
     live: bool = True  # the live line, where the terminal allows
     preload: tuple[str, ...] = ()  # modules that the caller needs once the command has ended
@@ -128,6 +129,8 @@ def options(order: Order) -> dict[str, object]:
     }
     if order.remedies:
         told |= {"remedies": list(order.remedies), "applied_by": order.applied_by}
+        if order.proved:
+            told["proved"] = dict(order.proved)
     return told if order.trial is None else {**told, "trial": order.trial}
 
 

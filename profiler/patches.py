@@ -59,13 +59,18 @@ class Patches:
     def undo(self) -> list[str]:
         """Undo everything, last first.
 
-        Return a sentence for each change that somebody patched over.
+        Return a sentence for each change that somebody patched over: it stays on the list, for
+        when theirs is gone.
         """
         remarks = []
+        stuck = []
         while self._changes:
-            remark = self._changes.pop().undo()
+            change = self._changes.pop()
+            remark = change.undo()
             if remark:
                 remarks.append(remark)
+                stuck.append(change)
+        self._changes = stuck[::-1]
         return remarks
 
 

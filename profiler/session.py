@@ -12,8 +12,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
@@ -52,6 +52,7 @@ class Options:
     windows: bool = True
     remedies: tuple[dict[str, Any], ...] = ()  # to be applied, as a plan names them
     applied_by: str = ""  # the module that knows them
+    proved: Mapping[str, str] = field(default_factory=dict)  # the machine and torch of the plan
 
 
 def current() -> Session | None:
@@ -71,7 +72,7 @@ class Session:
         self.thread: int | None = threading.main_thread().ident
         self._changes: list[str] = []
         self.at_end: list[Callable[[], object]] = []
-        self.remedies: Any = None  # mitigations.applied's process, where a plan is in force
+        self.plans: list[Any] = []  # in force, each a process of mitigations.applied
         self._replay = self.fence.guard("steps", self._replay_all)
         self.journal = Journal(self.catch_up)
         self.step_begins = self.fence.guard("step", self._explicit_begins)
@@ -117,9 +118,10 @@ class Session:
         They stay when the probes go, and are taken back when the process ends.
         """
         module = importlib.import_module(self.options.applied_by)
-        self.remedies = module.Process(self.fence, waiting)
-        self.remedies.apply(self.options.remedies)
-        atexit.register(self.fence.guard("remedies", self.remedies.undo))
+        process = module.Process(self.fence, waiting, self.options.proved)
+        self.plans.append(process)
+        process.apply(self.options.remedies)
+        atexit.register(self.fence.guard("remedies", process.undo))
 
     # -- moments
 
@@ -252,8 +254,9 @@ class Session:
         for remark in remarks:
             self.recorder.fact("note", {"text": remark})
         self._tell()
-        for fact in self.remedies.finish() if self.remedies is not None else ():
-            self.recorder.fact("applied", fact)
+        for plan in self.plans:
+            for kind, content in plan.told():
+                self.recorder.fact(kind, content)
         self.recorder.fact("memory", facts.memory())
         self.recorder.fact(
             "end",
@@ -280,7 +283,12 @@ class Session:
         self.over = True
         for undo in self.at_end:
             undo()
-        return self.patches.undo()
+        return [one for one in self.patches.undo() if not self._is_under_a_plan(one)]
+
+    def _is_under_a_plan(self, remark: str) -> bool:
+        """Tell whether what lies on a probe is a plan that the script put in force later."""
+        ours = {text.partition(": ")[0] for plan in self.plans for text in plan.patches.texts()}
+        return remark.partition(" was changed")[0] in ours
 
     def _forked(self) -> None:
         """Begin anew in a forked child: it may be a loader's worker, or train itself."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from speedprof.mitigations.applied import words
 from speedprof.reports.parts import Column, Section, Table
 
 if TYPE_CHECKING:
@@ -21,28 +22,18 @@ def applied(run: Run) -> Section | None:
         Column("remarks"),
     )
     rows = tuple(
-        (one.name, _parameters(one), str(one.effects), _remarks(one)) for one in run.applied
+        (one.name, _parameters(one), str(one.effects), words.remarks(one)) for one in run.applied
     )
     table = Table(caption="Remedies in force", columns=columns, rows=rows)
     lead = "These were applied by a plan, so the figures of this run are those with them."
-    return Section(name="applied", title="Remedies in force", lead=lead, parts=(table,))
+    number = len(words.live(run.changes, [one.name for one in run.applied if one.effects]))
+    said = f"{words.counted(number)} in force. {lead}" if number else lead
+    return Section(name="applied", title="Remedies in force", lead=said, parts=(table,))
 
 
 def sentence(run: Run) -> str | None:
     """Say in one line which remedies had an effect, and which had none and why."""
-    if not run.applied:
-        return None
-    worked = [one.name for one in run.applied if one.effects]
-    idle = [one for one in run.applied if not one.effects]
-    said = [f"in force: {', '.join(worked)}"] if worked else []
-    said += [f"{one.name} had no effect ({_remarks(one)})" for one in idle]
-    return "; ".join(said)
-
-
-def _remarks(one: InForce) -> str:
-    if one.notes:
-        return "; ".join(one.notes)
-    return "" if one.effects else "what it changes was not met in this run"
+    return words.sentence(run.applied, run.changes) if run.applied else None
 
 
 def _parameters(one: InForce) -> str:

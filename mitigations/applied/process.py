@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import ModuleType
 from typing import Any
 
-from speedprof.mitigations.applied.automatic import AUTOMATIC
+from speedprof.mitigations.applied.automatic import AUTOMATIC, Automatic
+from speedprof.profiler import machine_name
 from speedprof.profiler.fence import Fence
 from speedprof.profiler.patches import Patches
 
@@ -47,10 +48,13 @@ class Applied:
 class Process:
     """What a remedy's `apply` is given."""
 
-    def __init__(self, fence: Fence, waiting: Waiting) -> None:
+    def __init__(
+        self, fence: Fence, waiting: Waiting, proved: Mapping[str, str] | None = None
+    ) -> None:
         self.patches = Patches()
         self.fence = fence
         self.waiting = waiting
+        self.proved = dict(proved or {})  # the machine and the torch that the plan was proved with
         self.applied: list[Applied] = []
         self.at_end: list[Callable[[], object]] = []  # what tells how it went
 
@@ -67,9 +71,7 @@ class Process:
     def _apply(self, entry: dict[str, Any]) -> None:
         known = AUTOMATIC[entry["name"]]
         given = entry.get("parameters", {})
-        defaults = {name: p.default for name, p in known.parameters.items()}
-        chosen = {n: v for n, v in {**defaults, **given}.items() if v is not None}
-        one = Applied(known.name, chosen, frozenset(given))
+        one = Applied(known.name, chosen(known, given), frozenset(given))
         self.applied.append(one)
         module = importlib.import_module(f"speedprof.mitigations.applied.{known.module}")
         module.apply(self, one)
@@ -79,6 +81,21 @@ class Process:
         for tell in self.at_end:
             self.fence.guard("remedies: how it went", tell)()
         return [one.fact() for one in self.applied]
+
+    def told(self) -> list[tuple[str, dict[str, object]]]:
+        """Return what the record keeps, each fact with its kind; to be asked before `undo`."""
+        facts = [("applied", fact) for fact in self.finish()]
+        facts += [("change", {"text": text}) for text in self.patches.texts()]
+        doubt = self.fence.guard("plan: machine", self._doubt)()
+        return [*facts, ("note", {"text": doubt})] if doubt else facts
+
+    def _doubt(self) -> str | None:
+        import torch
+
+        if not self.proved:
+            return None
+        here, version = machine_name.here(), str(torch.__version__)
+        return machine_name.doubt(self.proved, here=here, torch=version)
 
     def changed(self, text: str, undo: Callable[[], object]) -> None:
         """Remember a change that is no attribute's; `text` is how the report lists it."""
@@ -98,6 +115,12 @@ class _Undo:
 
     def remove(self) -> None:
         self._undo()
+
+
+def chosen(known: Automatic, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a remedy's parameters: those of the plan, and the defaults of the others."""
+    defaults = {name: parameter.default for name, parameter in known.parameters.items()}
+    return {name: value for name, value in {**defaults, **given}.items() if value is not None}
 
 
 def arguments(
