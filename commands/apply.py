@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from speedprof.mitigations.plan_files import Remedy
     from speedprof.mitigations.rewrite.order import Outcome
     from speedprof.mitigations.rewrite.proposal import Change, Proposal
+    from speedprof.profiler.run import Run
     from speedprof.reports.view import View
 
 COLORS = {"written": "green", "unchanged": "cyan", "refused": "red", "decision": "yellow"}
@@ -58,8 +59,9 @@ def command(
     asked = _asked(remedies, plan)
     view = closing.view_of(run_folder.find(run, Path(out)))
     proposal, note = _proposal(view, asked)
-    if note is not None:
-        _tell(note)
+    for said in (note, _doubt(plan, view.run)):
+        if said is not None:
+            _tell(said)
     backups = _write(proposal.changes) if for_good else []
     for change in proposal.changes:
         _show(change)
@@ -84,6 +86,22 @@ def _asked(names: Sequence[str], plan: str | None) -> list[Remedy] | None:
     found = list(plan_files.understand(others).remedies) if others else []
     found += [plan_files.Remedy(name=name, parameters={}) for name in dict.fromkeys(only_written)]
     return found
+
+
+def _doubt(plan: str | None, run: Run) -> str | None:
+    """Say where a plan was proved, if that was not where the run was made."""
+    from speedprof.mitigations import plan_files
+    from speedprof.profiler import machine_name
+
+    if plan is None or not run.machines:
+        return None
+    node = run.machines[0]
+    return machine_name.doubt(
+        plan_files.read(Path(plan)).proved(),
+        here=machine_name.named(node.cpu, node.cores, node.gpus),
+        torch=run.environment.torch,
+        where="the machine of this run",
+    )
 
 
 def _proposal(view: View, asked: list[Remedy] | None) -> tuple[Proposal, str | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -111,7 +112,7 @@ def command(
     speedprof run -m package.train --epochs 3
     speedprof run -- torchrun --nproc-per-node 2 train.py
     """
-    remedies, applied_by = _remedies(plan)
+    wanted = _wanted(plan, silent=quiet or as_json)
     order = launcher.Order(
         target=target(ctx, python),
         parent=Path(out),
@@ -120,8 +121,7 @@ def command(
         stop_after=stop_after,
         warmup=warmup,
         windows=not no_windows,
-        remedies=remedies,
-        applied_by=applied_by,
+        **wanted,
         live=not quiet,
         preload=closing.NEEDED,
     )
@@ -130,14 +130,21 @@ def command(
     ended.leave()
 
 
-def _remedies(plan: str | None) -> tuple[tuple[dict[str, object], ...], str]:
-    """Return what a plan wants applied, and the module that does it in the training process."""
+def _wanted(plan: str | None, *, silent: bool) -> dict[str, Any]:
+    """Return the part of an order that a plan makes; say first if it was proved elsewhere."""
     if plan is None:
-        return (), ""
+        return {}
     from speedprof.mitigations import plan_files
     from speedprof.mitigations.applied import MODULE
+    from speedprof.profiler import machine_name
+    from speedprof.reports.escape import visible
 
-    return tuple(plan_files.understand(plan).entries()), MODULE
+    wanted = plan_files.understand(plan)
+    proved = wanted.proved()
+    said = machine_name.doubt(proved, here=machine_name.here(), torch=None) if proved else None
+    if said is not None and not silent:
+        click.echo(f"speedprof: {visible(said)}", err=True)
+    return {"remedies": tuple(wanted.entries()), "applied_by": MODULE, "proved": proved}
 
 
 def target(ctx: click.Context, python: str | None) -> interpreter.Target:

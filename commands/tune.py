@@ -11,6 +11,7 @@ import click
 from speedprof.commands import closing, options
 from speedprof.commands.run import UpToTheScript, target
 from speedprof.commands.status_line import StatusLine
+from speedprof.profiler import machine_name
 from speedprof.profiler.errors import SpeedprofError
 
 if TYPE_CHECKING:
@@ -137,7 +138,7 @@ def _machine(run: Run | None) -> str | None:
     if run is None or not run.machines:
         return None
     node = run.machines[0]
-    return ", ".join([node.cpu or "unknown CPU", f"{node.cores} cores", *node.gpus])
+    return machine_name.named(node.cpu, node.cores, node.gpus)
 
 
 def _print(tuned: Tuned, script: str, plan: Path | None, *, quiet: bool) -> None:
