@@ -9,6 +9,7 @@ import pickle
 from typing import Any
 
 from speedprof.mitigations.applied.process import REFUSALS, Applied, Process, arguments
+from speedprof.profiler.machine_name import cores_here
 
 NEUTRAL: dict[str, Any] = {  # what goes with no workers
     "persistent_workers": False,
@@ -62,6 +63,8 @@ def _changes(one: Applied, explicit: dict[str, Any]) -> dict[str, Any]:
         if hindrance is not None:
             one.note(f"a DataLoader stays without workers: {hindrance}")
             return {}
+    if "num_workers" in changes and workers > cores_here():
+        one.note(f"{workers} workers share the {cores_here()} cores of this machine")
     if workers == 0:
         changes = {n: v for n, v in changes.items() if n not in NEUTRAL}
     if changes.get("pin_memory") and not _accelerated():
