@@ -15,7 +15,7 @@ from speedprof.profiler import machine_name
 from speedprof.profiler.errors import SpeedprofError
 
 if TYPE_CHECKING:
-    from speedprof.mitigations.tuning.tuner import Tried, Tuned
+    from speedprof.mitigations.tuning.tuned import Tried, Tuned
     from speedprof.profiler.run import Run
 
 INTERRUPTED = 130  # as shells count SIGINT
@@ -51,7 +51,7 @@ INTERRUPTED = 130  # as shells count SIGINT
     metavar="N",
     default=40,
     show_default=True,
-    help="Steps per trial after warm-up, for 4 to 15 s.",
+    help="Steps per trial after warm-up, for 4 to 15 s, less in a short budget.",
 )
 @options.out("Folder for the folder of trials.")
 @options.name("tuning")
@@ -81,7 +81,8 @@ def command(
     from speedprof.mitigations.plan_files import known
     from speedprof.mitigations.tuning.outcome import save
     from speedprof.mitigations.tuning.trial import Length
-    from speedprof.mitigations.tuning.tuner import Order, Tuner
+    from speedprof.mitigations.tuning.tuned import Order
+    from speedprof.mitigations.tuning.tuner import Tuner
     from speedprof.profiler.run_folder import cannot_write
 
     for one in allow:
@@ -155,23 +156,16 @@ def _print(tuned: Tuned, script: str, plan: Path | None, *, quiet: bool) -> None
 
 
 def _verdict(tuned: Tuned) -> str:
+    from speedprof.mitigations.tuning.candidates import named
+
     if not tuned.plan:
-        tried = f"{len(tuned.tried)} remedies were tried" if tuned.tried else "nothing was tried"
-        return f"No remedy was kept: {tried}, and then {tuned.ended}."
-    names = ", ".join(_named(one.remedy.name, one.remedy.parameters) for one in _kept(tuned))
+        count = sum(bool(one.trials) for one in tuned.tried)
+        many = "one remedy was" if count == 1 else f"{count or 'no'} remedies were"
+        return f"No remedy was kept: {many} tried, and then {tuned.ended}."
+    names = ", ".join(map(named, tuned.plan))
     if tuned.total is None:
         return f"Kept: {names} ({tuned.ended}; the whole plan was not measured)."
     return f"{tuned.total} as fast with {names} ({tuned.ended})."
-
-
-def _kept(tuned: Tuned) -> list[Tried]:
-    return [one for one in tuned.tried if one.kept and one.remedy in tuned.plan]
-
-
-def _named(name: str, parameters: object) -> str:
-    given = parameters if isinstance(parameters, dict) else {}
-    inside = ", ".join(f"{key}={value}" for key, value in given.items())
-    return f"{name} ({inside})" if inside else name
 
 
 def _table(tried: list[Tried]) -> str:
@@ -180,6 +174,7 @@ def _table(tried: list[Tried]) -> str:
     from rich.console import Console
     from rich.table import Table
 
+    from speedprof.mitigations.tuning.candidates import named
     from speedprof.reports.escape import visible
 
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -188,7 +183,7 @@ def _table(tried: list[Tried]) -> str:
     for one in tried:
         gain = one.predicted
         table.add_row(
-            _named(one.remedy.name, one.remedy.parameters),
+            named(one.remedy),
             f"{gain.low:.2f}-{gain.high:.2f}x" if gain is not None else "-",
             str(one.measured) if one.measured is not None else "-",
             "kept" if one.kept else "not kept",

@@ -13,7 +13,7 @@ from speedprof.mitigations.plan_files import Remedy
 from speedprof.mitigations.tuning.decision import Speedup
 from speedprof.mitigations.tuning.outcome import save, told
 from speedprof.mitigations.tuning.proof import Proof
-from speedprof.mitigations.tuning.tuner import Tried, Tuned
+from speedprof.mitigations.tuning.tuned import Tried, Tuned
 from speedprof.profiler import run_tuning
 from speedprof.reports import to_html, to_json, to_text, view
 

@@ -1,13 +1,98 @@
-"""Which remedies, with which parameters, are worth a trial."""
+"""Which remedies, with which parameters, are worth a trial, and in which order.
+
+First what the advice predicts most of, all that fits and not the first eight alone; then other
+values of parameters in force, while what they are for still costs something; last what the
+prediction speaks against in a phase that takes a tenth of the step or more: predictions err.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass
 
+from speedprof.advisor.judgement import judge
 from speedprof.mitigations.applied.automatic import AUTOMATIC
+from speedprof.mitigations.catalogue import fits, find
+from speedprof.mitigations.mitigation import Gain
 from speedprof.mitigations.plan_files import Remedy
+from speedprof.mitigations.tuning import unadvised
+from speedprof.mitigations.tuning.decision import WORTH
 from speedprof.mitigations.tuning.trial import Plan
+from speedprof.profiler.run import Run
+
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A remedy to try, what is predicted of it, and what else changes with it."""
+
+    remedy: Remedy
+    predicted: Gain | None = None
+    beside: Plan = ()  # remedies that it needs to be worth it
+    instead: tuple[str, ...] = ()  # remedies in force that it does not go together with
+
+    @property
+    def key(self) -> Key:
+        return key(self.remedy)
+
+    def within(self, plan: Plan) -> Plan:
+        """Return the plan with this in force."""
+        rest = tuple(one for one in plan if one.name not in self.instead)
+        return together(rest, *self.beside, self.remedy)
+
+
+def key(remedy: Remedy) -> Key:
+    return remedy.name, repr(sorted(remedy.parameters.items()))
+
+
+def candidates(run: Run, plan: Plan) -> list[Candidate]:
+    """Return what may make this run shorter, which was made under the plan; best first.
+
+    What is in force already is left out. Of the same remedy with the same values, the first.
+    """
+    found: dict[Key, Candidate] = {}
+    for one in [*_advised(run, plan), *_valued(run, plan), *_explored(run, plan)]:
+        if one.remedy not in plan:
+            found.setdefault(one.key, one)
+    return sorted(found.values(), key=_promise)
+
+
+def _promise(one: Candidate) -> float:
+    gain = one.predicted
+    return -round((gain.low + gain.high) / 2, 2) if gain is not None else -1.0
+
+
+def _advised(run: Run, plan: Plan) -> Iterator[Candidate]:
+    for advice in fits(run, judge(run)):
+        name, gain = advice.mitigation.name, advice.fit.gain
+        if name in AUTOMATIC and (gain is None or gain.high >= WORTH):
+            yield Candidate(
+                remedy=advised(name, advice.fit.parameters),
+                predicted=gain,
+                beside=tuple(advised(*other) for other in advice.fit.beside.items()),
+                instead=rivals(name, plan),
+            )
+
+
+def _valued(run: Run, plan: Plan) -> Iterator[Candidate]:
+    for remedy, gain in unadvised.values(run, plan):
+        yield Candidate(remedy=remedy, predicted=gain)
+
+
+def _explored(run: Run, plan: Plan) -> Iterator[Candidate]:
+    for name, parameters in unadvised.remedies(run):
+        if name in AUTOMATIC and all(one.name != name for one in plan):
+            remedy = advised(name, parameters)
+            yield Candidate(remedy=remedy, instead=rivals(name, plan))
+
+
+def rivals(name: str, plan: Plan) -> tuple[str, ...]:
+    """Return the remedies of the plan that do not go together with this one."""
+    against = find(name).conflicts
+    return tuple(
+        one.name for one in plan if one.name in against or name in find(one.name).conflicts
+    )
 
 
 def advised(name: str, parameters: object) -> Remedy:
@@ -21,15 +106,13 @@ def advised(name: str, parameters: object) -> Remedy:
     return Remedy(name=name, parameters=chosen)
 
 
+def named(remedy: Remedy) -> str:
+    """Show a remedy with its values: "loader-workers (num_workers=2)"."""
+    inside = ", ".join(f"{key}={value}" for key, value in remedy.parameters.items())
+    return f"{remedy.name} ({inside})" if inside else remedy.name
+
+
 def together(plan: Plan, *remedies: Remedy) -> Plan:
     """Return the plan with these, in place of the same ones with other parameters."""
     names = {one.name for one in remedies}
     return (*(one for one in plan if one.name not in names), *remedies)
-
-
-def neighbours(remedy: Remedy) -> Iterator[Remedy]:
-    workers = remedy.parameters.get("num_workers")
-    if remedy.name == "loader-workers" and isinstance(workers, int):
-        for other in (workers + 1, workers - 1):
-            if other >= 1:
-                yield replace(remedy, parameters={**remedy.parameters, "num_workers": other})

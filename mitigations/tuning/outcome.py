@@ -9,7 +9,7 @@ import msgspec
 from speedprof import __version__
 from speedprof.mitigations.plan_files import PlanFile, write
 from speedprof.mitigations.tuning.decision import Speedup
-from speedprof.mitigations.tuning.tuner import Tried, Tuned
+from speedprof.mitigations.tuning.tuned import Tried, Tuned
 from speedprof.profiler import run_folder, run_tuning
 from speedprof.profiler.run_tuning import PlanRemedy, Range, Ratio, TriedRemedy, Tuning
 

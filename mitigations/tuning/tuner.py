@@ -2,80 +2,29 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import replace
 
-from speedprof.advisor.judgement import judge
-from speedprof.mitigations.applied.automatic import AUTOMATIC
-from speedprof.mitigations.catalogue import Advice, advise, find
-from speedprof.mitigations.mitigation import SAFETIES, Gain
-from speedprof.mitigations.plan_files import Remedy
-from speedprof.mitigations.tuning.candidates import advised, neighbours, together
-from speedprof.mitigations.tuning.decision import WORTH, Speedup, decided, speedup
+from speedprof.mitigations.catalogue import find
+from speedprof.mitigations.mitigation import SAFETIES
+from speedprof.mitigations.tuning.budget import PAIRS, Budget, OutOfTimeError
+from speedprof.mitigations.tuning.candidates import Candidate, Key, candidates, named
+from speedprof.mitigations.tuning.decision import WORTH, decided, speedup, superfluous
 from speedprof.mitigations.tuning.proof import Proof, prove
-from speedprof.mitigations.tuning.trial import Length, Plan, Tell, Trial, Trials
+from speedprof.mitigations.tuning.trial import KEEPING, Plan, Tell, Trial, Trials
+from speedprof.mitigations.tuning.tuned import Order, Tried, Tuned
+from speedprof.mitigations.tuning.turns import Compared, Turns, UnsteadyError
 from speedprof.profiler import run_folder
 from speedprof.profiler.attribution import load
 from speedprof.profiler.errors import SpeedprofError
-from speedprof.profiler.interpreter import Target
+from speedprof.profiler.run import Run
 
 OTHER_SEED = 1
-MOST_ROUNDS_OF_ADVICE = 8
+MOST_KEPT = 12  # remedies, and other values of them
 BY_SPREAD = ("changes_training", "reseeded", "rounding")  # what moves losses most comes first
-FEWEST_PAIRS, MOST_PAIRS = 2, 6  # of trials of the whole plan
+MOST_PAIRS = 6  # of trials of the whole plan
 NARROW = 1.1  # high / low of the whole plan's interval; more pairs would tell little more
-
-
-@dataclass(frozen=True, kw_only=True)
-class Order:
-    """What to tune, how long, and what may be changed."""
-
-    target: Target
-    parent: Path
-    name: str | None = None
-    budget_s: float = 600.0
-    safety: str = "rounding"  # the least safe that is tried
-    allow: tuple[str, ...] = ()  # remedies beyond it
-    length: Length = field(default_factory=Length)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Tried:
-    """One remedy, what was predicted of it and what came of it."""
-
-    remedy: Remedy
-    predicted: Gain | None
-    measured: Speedup | None
-    proof: Proof | None
-    kept: bool
-    why: str
-    trials: tuple[str, ...]  # their folders
-
-
-@dataclass(kw_only=True)
-class Tuned:
-    """What is proved so far."""
-
-    folder: Path
-    plan: Plan = ()
-    tried: list[Tried] = field(default_factory=list)
-    total: Speedup | None = None
-    before: Path | None = None  # runs with windows: as it was, and under the plan
-    after: Path | None = None
-    ended: str = "interrupted"
-
-
-class _OutOfTimeError(Exception):
-    """The budget does not hold another trial."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Candidate:
-    remedy: Remedy
-    predicted: Gain | None
-    beside: Plan = ()  # remedies that it needs to be worth it
+MOST_SETTLING = 150  # steps of warm-up before what is kept in the first epoch is there to be used
+NO_TIME = "the budget is used up"
 
 
 class Tuner:
@@ -83,16 +32,15 @@ class Tuner:
 
     def __init__(self, order: Order, tell: Tell) -> None:
         self._order, self._tell = order, tell
-        self._begin = time.monotonic()
         folder = run_folder.create(order.parent, order.name or order.target.name, prefix="tune-")
+        length = order.length.within(order.budget_s)
         self.tuned = Tuned(folder=folder)
-        self._trials = Trials(
-            target=order.target, folder=folder, length=order.length, tell=self._told
-        )
+        self._budget = Budget(whole_s=order.budget_s, most_s=length.limit_s)
+        self._trials = Trials(target=order.target, folder=folder, length=length, tell=self._told)
+        self._turns = Turns(self._trials, self._budget)
         self._original: list[Trial] = []
-        self._current: list[Trial] = []
         self._other: Trial | None = None
-        self._done: set[tuple[str, str]] = set()
+        self._done: set[Key] = set()
 
     def run(self) -> Tuned:
         """Tune to the end, the budget or Ctrl-C; what is proved by then is returned.
@@ -103,122 +51,104 @@ class Tuner:
             self._measure_as_it_is()
             self.tuned.ended = self._improve()
             self._confirm()
-        except _OutOfTimeError:
-            self.tuned.ended = "the budget is used up"
+        except OutOfTimeError:
+            self.tuned.ended = NO_TIME
         except KeyboardInterrupt:
             self.tuned.ended = "interrupted"
         return self.tuned
 
     def _told(self, what: str) -> None:
-        left = max(0.0, self._left_s())
+        left = max(0.0, self._budget.left_s())
         self._tell(f"{what}, {left // 60:.0f}:{left % 60:02.0f} left")
 
-    def _left_s(self) -> float:
-        return self._order.budget_s - (time.monotonic() - self._begin)
-
-    def _trial(self, plan: Plan, what: str, *, seed: int = 0, windows: bool = False) -> Trial:
-        longest = max((trial.wall_s for trial in self._trials.made), default=0.0)
-        if self._left_s() < longest:
-            raise _OutOfTimeError
-        return self._trials.run(plan, what, seed=seed, windows=windows)
-
     def _measure_as_it_is(self) -> None:
-        first = self._trial((), "as it is", windows=True)
+        first = self._turns.trial((), "as it is", windows=True)
         if first.problem is not None:
             raise SpeedprofError(f"the script cannot be tuned: {first.problem}")
         self.tuned.before = self.tuned.after = first.folder
-        again = self._trial((), "as it is again")
+        again = self._turns.trial((), "as it is again")
+        if again.problem is not None:
+            raise SpeedprofError(f"the script went well once, and not again: {again.problem}")
         self._original = [first, again]
-        self._current = [again]
+        self._turns.adopt((), (again,))
+
+    # -- one remedy after the other
 
     def _improve(self) -> str:
-        for _ in range(MOST_ROUNDS_OF_ADVICE):
-            assert self.tuned.after is not None
-            if not self._one_more(self.tuned.after):
-                return f"no further remedy is predicted to gain {WORTH - 1:.0%} or more"
-            self.tuned.after = self._trial(self.tuned.plan, "measure again", windows=True).folder
-        return "enough remedies were tried"
+        """Keep what is faster until nothing is; return why it ended."""
+        try:
+            while len([one for one in self.tuned.tried if one.kept]) < MOST_KEPT:
+                assert self.tuned.after is not None
+                if not self._one_more(load(self.tuned.after)):
+                    self._look_again()
+                    return f"no further remedy is predicted to gain {WORTH - 1:.0%} or more"
+                again = self._turns.trial(self.tuned.plan, "measure again", windows=True)
+                if again.problem is not None:
+                    return f"the plan failed when it was measured again: {again.problem}"
+                self.tuned.after = again.folder
+        except OutOfTimeError:
+            return NO_TIME
+        except UnsteadyError as error:
+            return f"a trial failed that had gone well before: {error}"
+        return "enough remedies were kept"
 
-    def _one_more(self, folder: Path) -> bool:
-        """Try what is advised on this run until one is kept; tell whether one was."""
-        for candidate in self._candidates(folder):
-            self._done.add(_key(candidate.remedy))
-            tried = self._try(candidate)
+    def _one_more(self, run: Run) -> bool:
+        """Try what may help this run until one is kept; tell whether one was."""
+        self._trials.epoch_steps = _epoch_steps(run)
+        waiting = [one for one in candidates(run, self.tuned.plan) if one.key not in self._done]
+        for place, candidate in enumerate(waiting):
+            self._done.add(candidate.key)
+            why = self._not_for_us(candidate)
+            if why is not None:
+                self.tuned.tried.append(_untried(candidate, why))
+                continue
+            tried, out_of_time = self._try(candidate)
             self.tuned.tried.append(tried)
+            if out_of_time:
+                self._leave(waiting[place + 1 :])
+                raise OutOfTimeError
             if tried.kept:
-                self._search(candidate)
                 return True
         return False
 
-    def _candidates(self, folder: Path) -> Iterator[_Candidate]:
-        run = load(folder)
-        for advice in advise(run, judge(run)):
-            name = advice.mitigation.name
-            if name not in AUTOMATIC or not self._allowed(advice):
-                continue
-            gain = advice.fit.gain
-            remedy = advised(name, advice.fit.parameters)
-            if _key(remedy) in self._done or self._in_force(name):
-                continue
-            if gain is None or gain.high >= WORTH:
-                beside = tuple(
-                    advised(other, parameters) for other, parameters in advice.fit.beside.items()
-                )
-                yield _Candidate(remedy=remedy, predicted=gain, beside=beside)
+    def _leave(self, waiting: list[Candidate]) -> None:
+        for candidate in waiting:
+            why = self._not_for_us(candidate) or f"not tried: {NO_TIME}"
+            self.tuned.tried.append(_untried(candidate, why))
 
-    def _allowed(self, advice: Advice) -> bool:
-        mitigation = advice.mitigation
-        safe = SAFETIES.index(mitigation.safety) <= SAFETIES.index(self._order.safety)
-        return safe or mitigation.name in self._order.allow
+    def _not_for_us(self, candidate: Candidate) -> str | None:
+        """Return why a candidate gets no trial, None where it does."""
+        name, target = candidate.remedy.name, self._order.safety
+        safety = find(name).safety
+        if SAFETIES.index(safety) > SAFETIES.index(target) and name not in self._order.allow:
+            return f"not tried: {safety}, beyond {target}; --allow {name} lets it be tried"
+        steps = self._trials.epoch_steps
+        if name == KEEPING and not 0 < steps <= MOST_SETTLING:
+            epoch = f"epochs have {steps:,} steps" if steps else "how long epochs are is not known"
+            return f"not tried: {epoch}, and what is kept pays from the second one on"
+        return None
 
-    def _in_force(self, name: str) -> bool:
-        conflicts = find(name).conflicts
-        return any(one.name == name or one.name in conflicts for one in self.tuned.plan)
-
-    def _try(self, candidate: _Candidate) -> Tried:
-        """Make trials with and without it in turns until they decide."""
-        remedy = candidate.remedy
-        plan = together(self.tuned.plan, *candidate.beside, remedy)
-        made: list[Trial] = []
-        found: Speedup | None = None
-        verdict: bool | None = None
-        while verdict is None:
-            trial = self._trial(plan, remedy.name)
-            if trial.problem is not None:
-                return self._failed(candidate, [*made, trial], trial.problem)
-            made.append(trial)
-            if len(made) > len(self._current):
-                self._current.append(self._trial(self.tuned.plan, "without it"))
-            found = speedup([one.rows for one in self._current], [one.rows for one in made])
-            verdict = decided(found, len(made))
-        proof = self._proved(plan, made) if verdict else None
-        kept = bool(verdict) and proof is not None and proof.passed is True
+    def _try(self, candidate: Candidate) -> tuple[Tried, bool]:
+        """Make trials with and without it; return what came of them, and if time ran out."""
+        plan = candidate.within(self.tuned.plan)
+        name = candidate.remedy.name
+        compared = self._turns.against(plan, name, decided, remedy=name)
+        proof = self._proved(plan, compared) if compared.verdict else None
+        kept = proof is not None and proof.passed is True
         if kept:
-            self.tuned.plan, self._current = plan, made
-        why = _why(found, verdict=bool(verdict), proof=proof)
-        idle = _without_effect(made[-1], remedy.name)
-        return Tried(
-            remedy=remedy,
-            predicted=candidate.predicted,
-            measured=found,
-            proof=proof,
-            kept=kept,
-            why=idle or why,
-            trials=tuple(trial.folder.name for trial in made),
-        )
-
-    def _failed(self, candidate: _Candidate, made: list[Trial], problem: str) -> Tried:
-        return Tried(
+            self._keep(plan, compared, f"then {named(candidate.remedy)} took its place")
+        tried = Tried(
             remedy=candidate.remedy,
             predicted=candidate.predicted,
-            measured=None,
-            proof=None,
-            kept=False,
-            why=problem,
-            trials=tuple(trial.folder.name for trial in made),
+            measured=compared.found,
+            proof=proof,
+            kept=kept,
+            why=_instead(candidate) + _why(compared, proof),
+            trials=compared.folders,
         )
+        return tried, compared.out_of_time
 
-    def _proved(self, plan: Plan, made: list[Trial]) -> Proof:
+    def _proved(self, plan: Plan, compared: Compared) -> Proof:
         """Judge the losses by what all that is in force together may change.
 
         Other random draws move them further than other rounding does.
@@ -226,49 +156,98 @@ class Tuner:
         safeties = {find(one.name).safety for one in plan}
         safety = next((one for one in BY_SPREAD if one in safeties), "exact")
         if safety not in ("exact", "rounding") and self._other is None:
-            self._other = self._trial((), "another seed", seed=OTHER_SEED)
+            try:
+                self._other = self._turns.trial((), "another seed", seed=OTHER_SEED)
+            except OutOfTimeError:
+                return Proof(passed=None, sentence=f"not proved: {NO_TIME}")
         first, again = (trial.losses for trial in self._original)
         other = self._other.losses if self._other is not None else []
-        return prove(safety, again, made[-1].losses, again=first, other=other)
+        return prove(safety, again, compared.made[-1].losses, again=first, other=other)
 
-    def _search(self, candidate: _Candidate) -> None:
-        """Try the neighbours of a parameter that was only predicted."""
-        for remedy in neighbours(candidate.remedy):
-            if _key(remedy) in self._done:
-                continue
-            self._done.add(_key(remedy))
-            tried = self._try(_Candidate(remedy=remedy, predicted=None))
-            self.tuned.tried.append(tried)
+    # -- the whole plan
+
+    def _keep(self, plan: Plan, compared: Compared, why: str) -> None:
+        """Put a plan in force; what it leaves out of that before is told with the reason."""
+        left_out = [one for one in self.tuned.plan if one not in plan]
+        self.tuned.plan = plan
+        self._turns.adopt(plan, compared.made)
+        for place, tried in enumerate(self.tuned.tried):
+            if tried.kept and tried.remedy in left_out:
+                told = f"{tried.why}; {why}"
+                self.tuned.tried[place] = replace(tried, kept=False, why=told)
+
+    def _look_again(self) -> None:
+        """Leave each remedy of several out once more; drop those that the plan can do without.
+
+        What helped when it was kept may not beside those that came after it.
+        """
+        whole = self.tuned.plan
+        for remedy in whole:
+            without = tuple(one for one in self.tuned.plan if one != remedy)
+            if not without:
+                return
+            compared = self._turns.against(
+                without, f"without {remedy.name}", lambda found, n: superfluous(found.inverse, n)
+            )
+            if compared.out_of_time:
+                return
+            if compared.verdict and compared.found is not None:
+                why = f"then left out: beside the others it gains {compared.found.inverse}"
+                self._keep(without, compared, why)
+        if self.tuned.plan != whole:
+            again = self._turns.trial(self.tuned.plan, "measure again", windows=True)
+            self.tuned.after = again.folder
 
     def _confirm(self) -> None:
         """Measure the whole plan against the script as it is, in fresh pairs."""
         old: list[Trial] = []
         new: list[Trial] = []
-        while self.tuned.plan and len(old) < MOST_PAIRS:
-            old.append(self._trial((), "as it is"))
-            new.append(self._trial(self.tuned.plan, "the plan"))
-            if old[-1].problem or new[-1].problem:
-                return
-            if len(old) < FEWEST_PAIRS:
-                continue
-            found = speedup([one.rows for one in old], [one.rows for one in new])
-            self.tuned.total = found
-            if found.high <= NARROW * found.low:
-                return
+        try:
+            while self.tuned.plan and len(old) < MOST_PAIRS:
+                old.append(self._turns.trial((), "as it is", last=True))
+                new.append(self._turns.trial(self.tuned.plan, "the plan", last=True))
+                if old[-1].problem or new[-1].problem:
+                    return
+                found = speedup([one.rows for one in old], [one.rows for one in new])
+                self.tuned.total = found
+                if len(old) >= PAIRS and found.high <= NARROW * found.low:
+                    break
+        except OutOfTimeError:
+            pass
+        if self.tuned.total is not None and self.tuned.total.high < 1.0:
+            self.tuned.plan = ()
+            self.tuned.ended += "; together they were slower than the script as it is"
 
 
-def _key(remedy: Remedy) -> tuple[str, str]:
-    return remedy.name, repr(sorted(remedy.parameters.items()))
+def _epoch_steps(run: Run) -> int:
+    """Return the steps of an epoch of the training loader, 0 where that is not known."""
+    loader = run.training_loader()
+    if loader is None or not loader.length:
+        return 0
+    return round(loader.length / (loader.batch_size or 1) / (run.batches_per_step or 1.0))
 
 
-def _without_effect(trial: Trial, name: str) -> str | None:
-    one = next((one for one in trial.applied if one.name == name), None)
-    if one is None or one.effects:
-        return None
-    return f"it had no effect ({'; '.join(one.notes) or 'what it changes was not met'})"
+def _untried(candidate: Candidate, why: str) -> Tried:
+    return Tried(
+        remedy=candidate.remedy,
+        predicted=candidate.predicted,
+        measured=None,
+        proof=None,
+        kept=False,
+        why=why,
+        trials=(),
+    )
 
 
-def _why(found: Speedup | None, *, verdict: bool, proof: Proof | None) -> str:
-    if not verdict:
-        return f"not faster beyond noise: {found}"
+def _instead(candidate: Candidate) -> str:
+    return f"instead of {', '.join(candidate.instead)}: " if candidate.instead else ""
+
+
+def _why(compared: Compared, proof: Proof | None) -> str:
+    if compared.problem is not None:
+        return compared.problem
+    if compared.out_of_time:
+        return f"not decided: {NO_TIME}" if compared.made else f"not tried: {NO_TIME}"
+    if not compared.verdict:
+        return f"not faster beyond noise: {compared.found}"
     return proof.sentence if proof is not None else ""

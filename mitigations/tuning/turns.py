@@ -1,0 +1,105 @@
+"""Trials in turns: of the plan in force, and of another one beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from speedprof.mitigations.tuning.budget import Budget, OutOfTimeError, kept_back_s, likely_s
+from speedprof.mitigations.tuning.decision import Speedup, speedup
+from speedprof.mitigations.tuning.trial import Plan, Trial, Trials
+
+Decide = Callable[[Speedup, int], bool | None]
+
+
+class UnsteadyError(Exception):
+    """The script, or the plan in force, failed in a trial after it went well in others."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """What trials of another plan say of it."""
+
+    made: tuple[Trial, ...]
+    found: Speedup | None = None
+    verdict: bool | None = None  # None: it was not decided, or they failed
+    problem: str | None = None  # why a trial failed, or why the remedy had no effect
+    out_of_time: bool = False
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        return tuple(trial.folder.name for trial in self.made)
+
+
+class Turns:
+    """Makes trials while the budget lasts, and compares them."""
+
+    def __init__(self, trials: Trials, budget: Budget) -> None:
+        self._trials, self._budget = trials, budget
+        self.plan: Plan = ()  # in force
+        self._wanted: Plan = ()  # perhaps in force soon: its measurement will take time, too
+        self.current: list[Trial] = []  # of the plan in force
+
+    def trial(
+        self, plan: Plan, what: str, *, seed: int = 0, windows: bool = False, last: bool = False
+    ) -> Trial:
+        """Make a trial; raises OutOfTimeError where the budget is not likely to hold it.
+
+        All but the `last` ones leave the time that the whole plan's measurement will take. A trial
+        that hangs is ended long before the budget is.
+        """
+        made = self._trials.made
+        first = not made
+        likely = likely_s(plan, made, windows=windows)
+        left = self._budget.left_s()
+        if not last:
+            left -= kept_back_s(self._wanted, made)
+        if left < likely:
+            raise OutOfTimeError
+        patience = self._budget.most_s if first else self._budget.patience_s(likely)
+        limit = min(patience, left)
+        trial = self._trials.run(plan, what, seed=seed, windows=windows, limit_s=limit)
+        by_budget = limit < patience and trial.wall_s >= limit
+        if trial.problem is not None and by_budget and not first:
+            raise OutOfTimeError
+        return trial
+
+    def against(
+        self, plan: Plan, what: str, decide: Decide, *, remedy: str | None = None
+    ) -> Compared:
+        """Make trials of a plan, and of that in force in turn with them, until they decide.
+
+        Where a `remedy` is named that has no effect, one trial is enough.
+        """
+        made: list[Trial] = []
+        found: Speedup | None = None
+        self._wanted = plan
+        try:
+            while True:
+                made.append(self.trial(plan, what))
+                idle = made[-1].without_effect(remedy) if remedy else None
+                problem = made[-1].problem or idle
+                if problem is not None:
+                    return Compared(made=tuple(made), problem=problem)
+                if len(made) > len(self.current):
+                    self.current.append(_well(self.trial(self.plan, "without it")))
+                found = speedup([one.rows for one in self.current], [one.rows for one in made])
+                verdict = decide(found, len(made))
+                if verdict is not None:
+                    return Compared(made=tuple(made), found=found, verdict=verdict)
+        except OutOfTimeError:
+            return Compared(made=tuple(made), found=found, out_of_time=True)
+        finally:
+            self._wanted = self.plan
+
+    def adopt(self, plan: Plan, made: tuple[Trial, ...]) -> None:
+        """Put a plan in force, of which these trials were made."""
+        self.plan = self._wanted = plan
+        self.current = list(made)
+
+
+def _well(trial: Trial) -> Trial:
+    """Return a trial of the plan in force, which went well before."""
+    if trial.problem is not None:
+        raise UnsteadyError(trial.problem)
+    return trial
