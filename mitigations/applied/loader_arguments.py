@@ -64,7 +64,7 @@ def _changes(one: Applied, explicit: dict[str, Any]) -> dict[str, Any]:
             one.note(f"a DataLoader stays without workers: {hindrance}")
             return {}
     if "num_workers" in changes and workers > cores_here():
-        one.note(f"{workers} workers share the {cores_here()} cores of this machine")
+        one.note(f"{workers} workers were asked for; this machine has cores for {cores_here()}")
     if workers == 0:
         changes = {n: v for n, v in changes.items() if n not in NEUTRAL}
     if changes.get("pin_memory") and not _accelerated():
