@@ -189,8 +189,11 @@ def workers_gain(pipeline: Pipeline, workers: int) -> Gain:
             careful_step(pipeline, pipeline.workers) / slow,
             hopeful_step(pipeline, pipeline.workers) / fast,
         ]
-        if min(ratios) > 1.0 + RUNS_DIFFER:
-            ratios = [min(ratios) / (1.0 + RUNS_DIFFER), max(ratios) * (1.0 + RUNS_DIFFER)]
+    if min(ratios) > 1.0 + RUNS_DIFFER:
+        best = max(ratios) * (1.0 + RUNS_DIFFER)
+        if not pipeline.workers:  # who waits for no batch at all has no more to gain
+            best = max(min(best, pipeline.now_ms / pipeline.rest_ms), max(ratios))
+        ratios = [min(ratios) / (1.0 + RUNS_DIFFER), best]
     model = (
         f"a step's batches need {pipeline.cpu_ms:.1f} ms of CPU and {pipeline.waiting_ms:.1f} ms "
         "of "

@@ -16,7 +16,7 @@ from speedprof.advisor.shares import at, number, step_ms
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import Pipeline, best_workers, handoff_ms, workers_gain
-from speedprof.mitigations.loading.loader_workers import READERS_PER_CORE
+from speedprof.mitigations.loading.loader_workers import READERS_PER_CORE, within
 from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.run import Run
 
@@ -56,7 +56,7 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
         rest_cores=facts.rest_cores(run, max(loading - waiting, 0.0)),
     )
     readers = READERS_PER_CORE if pipeline.waiting_ms > pipeline.cpu_ms else 1.0
-    workers = best_workers(pipeline, min(MOST_WORKERS, int(have * readers)))
+    workers = best_workers(pipeline, min(MOST_WORKERS, round(have * readers)))
     fewer = facts.fewer_threads(run, pipeline, workers)
     return Fit(
         reason=(
@@ -64,7 +64,7 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
             "of each "
             f"{number(mean)} ms{facts.threads_reason(run, fewer)}"
         ),
-        gain=workers_gain(pipeline, workers),
+        gain=within(run, workers_gain(pipeline, workers)),
         parameters={"num_workers": workers},
         by_hand=facts.threads_line(fewer)
         + BY_HAND.format(where=finding.where or "the training script", workers=workers),

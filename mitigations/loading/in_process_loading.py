@@ -17,6 +17,7 @@ from speedprof.advisor.shares import number, step_ms
 from speedprof.mitigations import facts
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.mitigation import Fit, Gain, Misfit
+from speedprof.profiler.ceilings import COMPETITION
 from speedprof.profiler.run import Run
 
 # Collating in a worker allocates shared memory page by page; in the process it reuses memory.
@@ -33,7 +34,8 @@ def assess(run: Run, _finding: Finding) -> Fit | Misfit:
         return Misfit(reason="what a batch costs to make was not measured")
     making = production * (run.batches_per_step or 1.0)
     rest = mean - run.phases["data_loading"].ms
-    slow, fast = rest + making, rest + IN_PROCESS_FASTER * making
+    freed = rest / (1.0 + COMPETITION)  # no worker takes cores and memory from it any more
+    slow, fast = rest + making, freed + IN_PROCESS_FASTER * making
     if slow >= mean:
         return Misfit(
             reason=f"making a step's batches takes {number(making)} ms, more than waiting for them"
@@ -46,8 +48,9 @@ def assess(run: Run, _finding: Finding) -> Fit | Misfit:
         gain=Gain(
             low=mean / slow,
             high=mean / fast,
-            model=f"{number(mean)} -> {number(rest)} ms of other work + {number(fast - rest)} to "
-            f"{number(making)} ms of making batches in turn",
+            model=f"{number(mean)} -> {number(freed)} to {number(rest)} ms of other work, which "
+            f"the workers had slowed down, + {number(fast - freed)} to {number(making)} ms of "
+            "making batches in turn",
         ),
         parameters={"num_workers": 0},
         by_hand=facts.loader_call(loader, num_workers=0),

@@ -54,7 +54,7 @@ def assess(run: Run, _finding: Finding) -> Fit | Misfit:
             reason="what a batch costs to make, or how many cores there are, was not measured"
         )
     workers = best_workers(pipeline, most_workers(run, loader, pipeline))
-    gain = _within(run, workers_gain(pipeline, workers))
+    gain = within(run, workers_gain(pipeline, workers))
     if workers <= loader.num_workers or gain.high < WORTH:
         return Misfit(reason=_saturated(pipeline))
     fewer = facts.fewer_threads(run, pipeline, workers)
@@ -76,7 +76,7 @@ def assess(run: Run, _finding: Finding) -> Fit | Misfit:
     )
 
 
-def _within(run: Run, gain: Gain) -> Gain:
+def within(run: Run, gain: Gain) -> Gain:
     """Keep the gain below that of a step without its wait: workers free nothing else."""
     gone = ceilings(run).get("data_loading")
     if gone is None or run.phases is None:
@@ -143,7 +143,7 @@ def _must_pickle(run: Run, loader: Loader) -> bool:
 def most_workers(run: Run, loader: Loader, pipeline: Pipeline) -> int:
     """Return how many workers are sensible: by cores, or by memory where batches are large."""
     waiting = pipeline.waiting_ms > pipeline.cpu_ms
-    most = min(MOST_WORKERS, int(pipeline.cores * (READERS_PER_CORE if waiting else 1.0)))
+    most = min(MOST_WORKERS, round(pipeline.cores * (READERS_PER_CORE if waiting else 1.0)))
     free = facts.available_bytes(run)
     if free is not None and loader.batch_bytes:
         under_way = (loader.prefetch_factor or 2) * loader.batch_bytes
