@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from speedprof.advisor import rules
 from speedprof.advisor.finding import Finding, Verdict
+from speedprof.advisor.remarks import Remark, remarks
 from speedprof.advisor.rules import recorded_loading, straggler, warm_up
 from speedprof.advisor.rules.arithmetic_bound import compute_evidence
 from speedprof.advisor.shares import Part, finding, number, part, percent, plenty, step_ms
@@ -28,10 +29,15 @@ class Judgement:
 
     verdict: Verdict
     findings: tuple[Finding, ...]
+    remarks: tuple[Remark, ...] = ()  # faults that cost no time
 
 
 def judge(run: Run) -> Judgement:
     """Ask every rule and say what stands out; never raises on facts that were not measured."""
+    return replace(_judged(run), remarks=remarks(run))
+
+
+def _judged(run: Run) -> Judgement:
     answers = (cast("Finding | None", rule.check(run)) for rule in rules.RULES)
     findings = as_one_story(run, [answer for answer in answers if answer is not None])
     if run.phases is None:

@@ -46,9 +46,8 @@ class Mitigation:
     """A remedy of the catalogue; its file's docstring is its card."""
 
     name: str  # "loader-workers"
-    treats: tuple[
-        tuple[str, str | None], ...
-    ]  # (phase, cause); cause None = any cause of the phase
+    # (phase, cause); cause None = any cause of the phase; nothing: it mends the training itself
+    treats: tuple[tuple[str, str | None], ...]
     safety: str  # one of SAFETIES
     how: str  # one of HOWS: at run time by speedprof, by lines to write, or by a decision
     place: str  # "system" or "5r"

@@ -65,9 +65,8 @@ def _remedy(one: Mitigation) -> Iterator[str]:
 
 def treated(one: Mitigation) -> str:
     """Return the bottlenecks that it treats: "host: launch; compute"."""
-    return "; ".join(
-        phase if cause is None else f"{phase}: {cause}" for phase, cause in one.treats
-    )
+    treated = [phase if cause is None else f"{phase}: {cause}" for phase, cause in one.treats]
+    return "; ".join(treated) or f"no bottleneck, but {taxonomy.MENDED}"
 
 
 def _links(remedies: list[Mitigation]) -> str:

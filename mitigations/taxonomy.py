@@ -21,6 +21,7 @@ MEANING = {
     "data": "what it is trained on",
     "optimization": "how it is trained",
 }
+MENDED = "the training itself"  # what treats no bottleneck
 Cell = tuple[str, str]  # action, component
 
 
@@ -40,7 +41,7 @@ def system(catalogue: Sequence[Mitigation]) -> dict[str, list[Mitigation]]:
     found: dict[str, list[Mitigation]] = {}
     for one in catalogue:
         if one.place == "system":
-            found.setdefault(one.treats[0][0], []).append(one)
+            found.setdefault(one.treats[0][0] if one.treats else MENDED, []).append(one)
     return found
 
 

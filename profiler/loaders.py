@@ -104,6 +104,7 @@ def _loader(fact: LoaderFact, use: LoaderUse | None, spent: Costs, steps: int) -
         role=use.role if use.role in ("training", "evaluation") else "unused",
         batches=use.batches,
         iterations=use.iterations,
+        repeated_orders=use.repeated_orders,
         wait_ms=use.wait_ns / steps / 1e6 if steps and use.batches else None,
         startup_ms=use.startup_ns / each / 1e6 if each else None,
         first_batch_ms=use.first_batch_ns / each / 1e6 if each else None,

@@ -87,6 +87,7 @@ class LoaderUse(msgspec.Struct, frozen=True, kw_only=True):
     startup_ns: int = 0
     first_batch_ns: int = 0
     batch_bytes: int | None = None
+    repeated_orders: int | None = None
 
 
 class Telemetry(msgspec.Struct, frozen=True, kw_only=True):

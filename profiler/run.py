@@ -135,6 +135,8 @@ class Loader(Fact, frozen=True, kw_only=True):
     start_method: str | None
     batches: int  # batches received by the training thread
     iterations: int  # times that iter() was called: epochs
+    # passes whose DistributedSampler shuffled as in the pass before; None: none shuffles
+    repeated_orders: int | None = None
     explicit: list[str] = msgspec.field(default_factory=list)  # arguments the script gave by name
     picklable: bool | None = None  # the dataset pickles, so that workers can be spawned
     wait_ms: float | None = None  # main thread's wait per step

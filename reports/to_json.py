@@ -7,6 +7,7 @@ not finite.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping
@@ -74,6 +75,8 @@ def _report(view: View) -> Json:
         report["tuning"] = _facts(run.tuning)
     if run.whatif is not None:
         report["whatif"] = _facts(run.whatif)
+    if judgement.remarks:
+        report["remarks"] = [dataclasses.asdict(one) for one in judgement.remarks]
     plan = view.outlook.plan if view.outlook is not None else None
     if plan is not None:
         report["plan"] = {"remedies": plan.names, **_gained(plan.gain)}

@@ -41,6 +41,7 @@ def render(view: View, *, width: int = 80, color: bool = False, report: str | No
         _bars(console, view.run.phases, wording.unseen_phases(view.run))
     _measured(console, view)
     _evidence(console, view)
+    _remarks(console, view)
     _remedies(console, view)
     _footer(console, view, report)
     written: io.StringIO = console.file  # type: ignore[assignment]
@@ -104,6 +105,17 @@ def _evidence(console: Console, view: View) -> None:
     console.print()
     for finding in roots[:MOST]:
         _row(console, wording.percent(finding.share), _finding(finding))
+
+
+def _remarks(console: Console, view: View) -> None:
+    """Say what is wrong with the training and costs no time, apart from what does."""
+    if not view.judgement.remarks:
+        return
+    console.print()
+    for remark in view.judgement.remarks[:MOST]:
+        line = safe(remark.sentence[0].upper() + remark.sentence[1:])
+        line.append_text(safe(f"  {remark.remedy} does it", "dim"))
+        _row(console, "!", line)
 
 
 def _finding(finding: Finding) -> Text:

@@ -65,6 +65,11 @@ def ids(share: float) -> Batch:
     return Batch(shapes=[[64, 512]], dtypes=["int64"], distinct=8, looked_at=8, padding=share)
 
 
+def sharded_alike(repeated: int | None) -> Run:
+    """Return a run of four epochs, so many of them in the order of the one before."""
+    return loading(runs.loader(repeated_orders=repeated, iterations=4), 0.1)
+
+
 APPLIES: dict[str, Make] = {
     "loader-workers": lambda: loading(runs.preparing(0, 50.0)),
     "persistent-workers": lambda: loading(
@@ -72,6 +77,7 @@ APPLIES: dict[str, Make] = {
     ),
     "deeper-prefetch": uneven,
     "out-of-order-batches": uneven,
+    "set-epoch": lambda: sharded_alike(3),
     "in-process-loading": lambda: loading(runs.preparing(2, 10.0)),
     "generator-to-loader": generated,
     "cache-samples": lambda: loading(runs.preparing(0, 50.0, transforms=CHAIN)),
@@ -119,6 +125,7 @@ MISFITS: dict[str, list[Case]] = {
         ),
         (generated, "no worker"),
     ],
+    "set-epoch": [(lambda: sharded_alike(0), "no order was repeated")],
     "out-of-order-batches": [
         (lambda: uneven(1, 50.0), "one worker finishes its batches in order"),
         (lambda: uneven(environment=Environment(torch="2.5.1")), "2.6 is needed"),
@@ -261,6 +268,7 @@ NOT_MEASURED: dict[str, list[Make]] = {
         lambda: uneven(machines=[]),
         lambda: uneven(loaders=[runs.preparing(4, 100.0, batch_bytes=None)]),
     ],
+    "set-epoch": [lambda: sharded_alike(None), generated],
     "out-of-order-batches": [
         lambda: uneven(loaders=[runs.loader(4)]),
         lambda: uneven(environment=Environment()),

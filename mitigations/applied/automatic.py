@@ -79,6 +79,7 @@ AUTOMATIC: dict[str, Automatic] = {
             main="pin_memory",
             parameters={"pin_memory": _FLAG},
         ),
+        Automatic(name="set-epoch", module="sampler_epochs"),
         Automatic(
             name="dali-loading",
             module="dali_loading",
@@ -127,6 +128,8 @@ AUTOMATIC: dict[str, Automatic] = {
         ),
         Automatic(name="fused-optimizer", module="fused_optimizer"),
         Automatic(name="collect-garbage-less", module="garbage"),
+        Automatic(name="no-sync", module="no_sync"),
+        Automatic(name="bf16-gradients", module="gradient_compression"),
         Automatic(
             name="ddp-buckets",
             module="ddp_arguments",

@@ -19,6 +19,7 @@ from speedprof.mitigations.loading import (
     out_of_order_batches,
     persistent_workers,
     raw_pixels,
+    set_epoch,
     sharded_files,
     smaller_batches,
     smaller_images,
@@ -47,4 +48,5 @@ REMEDIES: tuple[Mitigation, ...] = (
     smaller_batches.MITIGATION,
     smaller_images.MITIGATION,
     out_of_order_batches.MITIGATION,
+    set_epoch.MITIGATION,
 )

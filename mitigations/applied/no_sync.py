@@ -1,0 +1,336 @@
+"""Accumulated gradients exchanged once for each update, and not after every backward pass.
+
+How many passes make an update is learnt from the first ones, and all ranks agree on it in one
+small exchange, at passes that are the same for all, before any of them leaves an exchange out. An
+exchange too many is always right. Where an update comes before the last pass of its pattern (at
+the end of an epoch), what was gathered is exchanged before anything of torch reads it.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import weakref
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from speedprof.mitigations.applied import gradient_compression
+from speedprof.mitigations.applied.gradient_exchange import all_agree, average, trained
+from speedprof.mitigations.applied.process import Applied, Process
+
+ALIKE = 3  # updates with the same number of passes, one after the other, are a pattern
+FIRST_LOOK = 8  # passes; then 16, 32, and so on, so that any pattern is found by its sixth update
+MOST_EARLY = 3  # updates in a row that came early: the pattern is no longer the script's
+KNOWN_HOOKS = {  # of the script's own: what travels
+    "allreduce_hook": None,
+    "fp16_compress_hook": "float16",
+    "bf16_compress_hook": "bfloat16",
+}
+
+
+class Passes:
+    """The backward passes of one DistributedDataParallel, counted from update to update."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = weakref.ref(model)
+        self.parameters = frozenset(map(id, trained(model)))
+        self.every = 1  # agreed on: each so-many-th pass is exchanged
+        self.since = 0  # passes since the last update
+        self.total = 0
+        self.look_at = FIRST_LOOK
+        self.counts: deque[int] = deque(maxlen=ALIKE)
+        self.begun = False  # a forward pass was made, its backward pass was not seen yet
+        self.leaving = False  # that pass is not exchanged
+        self.waiting = 0  # passes whose gradients have not been exchanged
+        self.left = self.early = self.early_in_a_row = 0
+        self.off = False
+
+    def pattern(self) -> int:
+        """Return the passes that each of the last updates had, 0 where they differ."""
+        alike = len(self.counts) == ALIKE and len(set(self.counts)) == 1
+        return self.counts[0] if alike else 0
+
+    def seen(self, _gradients: Any) -> None:
+        """Count a backward pass, once for all forward passes that it goes through."""
+        if not self.begun:
+            return
+        self.begun = False
+        self.total += 1
+        self.since += 1
+        self.waiting = self.waiting + 1 if self.leaving else 0
+        self.left += self.leaving
+
+    def exchanged(self) -> None:
+        """Note that what was waiting has been exchanged before its time."""
+        self.waiting = 0
+        self.left -= 1
+        self.early += 1
+        self.early_in_a_row += 1
+
+    def updated(self) -> None:
+        """Note an update; a second one without a pass between is another optimizer's."""
+        if not self.since:
+            return
+        if self.since >= self.every:
+            self.early_in_a_row = 0
+        elif self.early_in_a_row >= MOST_EARLY:
+            self.every = 1
+            self.early_in_a_row = 0
+        self.counts.append(self.since)
+        self.since = 0
+
+
+class Accumulation:
+    """The remedy in force: it sees the passes of each model, and its updates."""
+
+    def __init__(self, one: Applied) -> None:
+        self._one = one
+        self._models: weakref.WeakKeyDictionary[Any, Passes] = weakref.WeakKeyDictionary()
+        self._all: list[Passes] = []
+
+    def begins(self, model: Any) -> bool:
+        """Tell whether the pass that begins with this forward stays on its rank."""
+        import torch
+
+        if not torch.is_grad_enabled():
+            return False
+        passes = self._models.get(model)
+        if passes is None:
+            passes = self._models[model] = Passes(model)
+            self._all.append(passes)
+            passes.off = model.process_group.size() < 2
+            if passes.off:
+                self._one.note("one process alone exchanges nothing")
+        if passes.off:
+            return False
+        why = _other_way(model)
+        if why is not None:
+            self._stop(passes, why)
+            return False
+        if passes.total >= passes.look_at:
+            self._agree(model, passes)
+        passes.begun = True
+        passes.leaving = passes.since < passes.every - 1
+        return passes.leaving
+
+    def ended(self, model: Any, output: Any) -> None:
+        """Have the backward pass through this output counted."""
+        passes = self._models.get(model)
+        if passes is None or not passes.begun:
+            return
+        nodes = {id(node): node for node in _graph_nodes(output)}
+        for node in nodes.values():
+            node.register_prehook(passes.seen)
+
+    def waiting(self, parameters: Any) -> list[Passes]:
+        """Return the models of these parameters whose gradients were not exchanged yet."""
+        some = [passes for passes in self._models.values() if passes.waiting]
+        if not some:
+            return []
+        wanted = set(map(id, parameters))
+        return [passes for passes in some if wanted & passes.parameters]
+
+    def updates(self, optimizer: Any, closure: Any = None) -> None:
+        """Note that an optimizer is about to step."""
+        for passes in self._models.values():
+            if any(id(p) in passes.parameters for p in held(optimizer)):
+                if closure is not None:
+                    self._stop(passes, "its backward passes run inside the optimizer's step")
+                passes.updated()
+
+    def tell(self) -> None:
+        """Say what came of it."""
+        for passes in self._all:
+            if passes.left:
+                early = "" if not passes.early else f"; {_came_early(passes.early)}"
+                self._one.note(
+                    f"{passes.left} of {passes.total} exchanges were left out, an update having "
+                    f"{max(passes.counts)} backward passes{early}"
+                )
+            elif not passes.off and set(passes.counts) == {1}:
+                self._one.note("each update has one backward pass: nothing to leave out")
+            elif not passes.off:
+                self._one.note("no fixed number of backward passes for each update was seen")
+        self._one.effects = sum(passes.left for passes in self._all)
+
+    def _agree(self, model: Any, passes: Passes) -> None:
+        """Ask the other ranks for their pattern; without one of theirs, what was agreed stays."""
+        passes.look_at = 2 * passes.total
+        pattern = 0 if _unsuited(model) else passes.pattern()
+        if not all_agree(model, (pattern, passes.since)):
+            passes.every = 1
+            self._one.note("ranks differ in how many backward passes an update has")
+        elif _unsuited(model):
+            self._stop(passes, _unsuited(model) or "")
+        elif pattern:
+            passes.every = pattern
+
+    def _stop(self, passes: Passes, why: str) -> None:
+        passes.off, passes.every, passes.leaving = True, 1, False
+        self._one.note(f"exchanges stay as they are: {why}")
+
+
+def apply(process: Process, one: Applied) -> None:
+    """Leave exchanges out as `DistributedDataParallel.no_sync()` does, where nobody reads them."""
+    from torch.nn.parallel import DistributedDataParallel
+    from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+    found = Accumulation(one)
+    _around_forward(process, found, DistributedDataParallel)
+    updates = process.fence.guard(f"remedy {one.name}: update", found.updates)
+
+    def stepping(optimizer: Any, arguments: Any, keywords: Any) -> None:
+        _exchange(process, found, held(optimizer))
+        updates(optimizer, keywords.get("closure") or (arguments[1:] or (None,))[0])
+
+    handle = register_optimizer_step_pre_hook(stepping)
+    process.patches.hook(handle, "torch.optim.Optimizer", reason=f"{one.name}: count updates")
+    _before_readers(process, found)
+    process.at_end.append(found.tell)
+
+
+def held(optimizer: Any) -> Iterator[Any]:
+    """Return the parameters of an optimizer."""
+    return (p for group in optimizer.param_groups for p in group["params"])
+
+
+def _around_forward(process: Process, found: Accumulation, kind: Any) -> None:
+    import torch
+
+    original = kind.forward
+    begins = process.fence.guard("remedy no-sync: forward", found.begins)
+    ended = process.fence.guard("remedy no-sync: forward", found.ended)
+
+    @functools.wraps(original)
+    def forward(model: Any, *inputs: Any, **keywords: Any) -> Any:
+        if begins(model):
+            with model.no_sync():
+                output = original(model, *inputs, **keywords)
+        else:
+            output = original(model, *inputs, **keywords)
+        ended(model, output)
+        return output
+
+    process.patches.replace(
+        kind,
+        "forward",
+        torch._disable_dynamo(forward, recursive=False),  # noqa: SLF001 - as DDP's own forward
+        reason="no-sync: leave out exchanges that no update reads",
+    )
+
+
+def _before_readers(process: Process, found: Accumulation) -> None:
+    """Exchange what waits before torch's own functions that read gradients ahead of an update."""
+    from torch.amp import GradScaler
+
+    for module in map(importlib.import_module, ("torch.nn.utils.clip_grad", "torch.nn.utils")):
+        for name in ("clip_grad_norm_", "clip_grad_value_"):
+            process.patches.replace(
+                module,
+                name,
+                _clipping(process, found, getattr(module, name)),
+                reason="no-sync: exchange before gradients are clipped",
+            )
+    for name in ("unscale_", "step"):
+        process.patches.replace(
+            GradScaler,
+            name,
+            _scaling(process, found, getattr(GradScaler, name)),
+            reason="no-sync: exchange before gradients are looked at",
+        )
+
+
+def _clipping(process: Process, found: Accumulation, original: Any) -> Any:
+    import torch
+
+    @functools.wraps(original)
+    def clip(parameters: Any, *arguments: Any, **keywords: Any) -> Any:
+        if isinstance(parameters, Iterator):
+            parameters = list(parameters)
+        alone = isinstance(parameters, torch.Tensor)
+        _exchange(process, found, [parameters] if alone else parameters)
+        return original(parameters, *arguments, **keywords)
+
+    return clip
+
+
+def _scaling(process: Process, found: Accumulation, original: Any) -> Any:
+    updates = process.fence.guard("remedy no-sync: update", found.updates)
+    stepping = original.__name__ == "step"
+
+    @functools.wraps(original)
+    def scaled(scaler: Any, optimizer: Any, *arguments: Any, **keywords: Any) -> Any:
+        _exchange(process, found, held(optimizer))
+        if stepping:  # an update, even where the scaler skips it
+            updates(optimizer)
+        return original(scaler, optimizer, *arguments, **keywords)
+
+    return scaled
+
+
+def _exchange(process: Process, found: Accumulation, parameters: Any) -> None:
+    """Exchange what waits of these parameters.
+
+    Not behind the fence: where ranks cannot reach each other, training must not go on, and
+    would not without us.
+    """
+    for passes in process.fence.guard("remedy no-sync: update", found.waiting)(parameters) or ():
+        model = passes.model()
+        if model is not None:
+            average(model, _travelling(model))
+        passes.exchanged()
+
+
+def _travelling(model: Any) -> Any:
+    """Return the type in which the model's gradients are exchanged, None: their own."""
+    import torch
+
+    names = [KNOWN_HOOKS.get(_name(hook)) for hook, _ in getattr(model, "_comm_hooks", ())]
+    if names and names[0] is not None:
+        return getattr(torch, names[0])
+    return gradient_compression.travelling(model)
+
+
+def _other_way(model: Any) -> str | None:
+    """Return which way the script has of its own, None where there is none."""
+    if not model.require_backward_grad_sync:
+        return "the script leaves exchanges out itself, by no_sync()"
+    if model._join_config.enable:  # noqa: SLF001 - torch has no other sign
+        return "ranks with fewer batches wait in join()"
+    return None
+
+
+def _unsuited(model: Any) -> str | None:
+    """Return why nothing can be left out of this model's exchanges, None where it can."""
+    hooks = [_name(hook) for hook, _ in getattr(model, "_comm_hooks", ())]
+    unknown = next((name for name in hooks if name not in KNOWN_HOOKS), None)
+    if unknown is not None:
+        return f"the communication hook {unknown} decides what is exchanged"
+    if getattr(model, "mixed_precision", None) is not None:
+        return "DDP exchanges in a mixed precision of its own"
+    other = ("_use_python_reducer", "_delay_all_reduce_params", "require_manual_backward_finalization")
+    if any(getattr(model, name, None) for name in other):
+        return "DDP exchanges at other moments than in backward"
+    if any(getattr(module, "sparse", None) is True for module in model.module.modules()):
+        return "some gradients are sparse"
+    return None
+
+
+def _name(hook: Any) -> str:
+    return getattr(hook, "__name__", type(hook).__name__)
+
+
+def _came_early(count: int) -> str:
+    if count == 1:
+        return "1 update came early and was exchanged before it"
+    return f"{count} updates came early and were exchanged before them"
+
+
+def _graph_nodes(output: Any) -> Iterator[Any]:
+    """Return the functions that made the tensors in what a model returns."""
+    from torch.nn.parallel.distributed import _find_tensors
+
+    for tensor in _find_tensors(output):
+        if tensor.grad_fn is not None:
+            yield tensor.grad_fn
