@@ -1,0 +1,94 @@
+"""After any automatic remedy, and after all of them, nothing differs and training is as it was."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from speedprof.mitigations.applied.automatic import AUTOMATIC
+from speedprof.mitigations.applied.rivals import rival
+
+pytest.importorskip("torchvision")
+
+CHILD = Path(__file__).parent / "undone.py"
+COMPILING = "compile-model"
+EAGER = [name for name in AUTOMATIC if name != COMPILING]
+FEWEST = 10_000  # attributes and states: torch, its classes, torchvision
+
+
+def together(names: list[str]) -> list[str]:
+    """Return the names in as few groups as go together."""
+    groups: list[list[str]] = []
+    for name in names:
+        room = next((group for group in groups if rival(name, group) is None), None)
+        if room is None:
+            groups.append(room := [])
+        room.append(name)
+    return [",".join(group) for group in groups]
+
+
+def undone(folder: Path, *arguments: str) -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, str(CHILD), str(folder), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=540,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    assert told["repeats"], "the bare training does not repeat itself"
+    assert told["looked_at"] > FEWEST
+    return told
+
+
+def assert_nothing_is_left(trial: dict[str, Any]) -> None:
+    assert trial["failures"] == []
+    assert trial["remarks"] == []
+    assert trial["differences"] == []
+    assert trial["losses"] == 8
+    assert trial["equal"], "a bare training after it has other losses"
+
+
+@pytest.fixture(scope="module")
+def eager(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return undone(tmp_path_factory.mktemp("undone"), *EAGER, *together(EAGER))
+
+
+@pytest.mark.parametrize("name", EAGER)
+def test_a_remedy_that_was_taken_back_leaves_nothing(name: str, eager: dict[str, Any]) -> None:
+    assert_nothing_is_left(eager["trials"][name])
+
+
+@pytest.mark.parametrize("group", together(EAGER), ids=lambda group: f"{group.count(',') + 1}")
+def test_remedies_that_were_taken_back_together_leave_nothing(
+    group: str, eager: dict[str, Any]
+) -> None:
+    assert_nothing_is_left(eager["trials"][group])
+
+
+def test_most_of_them_changed_something_meanwhile(eager: dict[str, Any]) -> None:
+    worked = {
+        name for one in eager["trials"].values() for name, count in one["effects"].items() if count
+    }
+    assert {"loader-workers", "fused-optimizer", "bf16-autocast", "ddp-buckets"} <= worked
+    silent = {
+        name
+        for name in EAGER
+        if name not in worked and not eager["trials"][name]["notes"].get(name)
+    }
+    assert len(silent) < len(EAGER) / 2, silent
+
+
+@pytest.mark.slow
+def test_a_compiled_model_that_was_taken_back_leaves_nothing(tmp_path: Path) -> None:
+    groups = together(list(AUTOMATIC))
+    told = undone(tmp_path, "--compiled", COMPILING, *groups)
+    for group in (COMPILING, *groups):
+        assert_nothing_is_left(told["trials"][group])
+    assert told["trials"][COMPILING]["effects"] == {COMPILING: 1}
