@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import functools
-import itertools
-import multiprocessing
-import pickle
 from typing import Any
 
-from speedprof.mitigations.applied.process import REFUSALS, Applied, Process, arguments
+from speedprof.mitigations.applied.hindrances import hindrance
+from speedprof.mitigations.applied.process import (
+    Applied,
+    Process,
+    arguments,
+    explicit_arguments,
+)
+from speedprof.mitigations.applied.worker_fallback import Fallback
 from speedprof.profiler.machine_name import cores_here
 
 NEUTRAL: dict[str, Any] = {  # what goes with no workers
@@ -17,21 +21,26 @@ NEUTRAL: dict[str, Any] = {  # what goes with no workers
     "multiprocessing_context": None,
     "timeout": 0,
 }
-MOST_LOOKED_AT = 1000  # values of a data set
+HINDERING = ("dataset", "multiprocessing_context", "collate_fn")
 
 
 def apply(process: Process, one: Applied) -> None:
     """Change loaders as they are built; those that exist already stay as they are."""
     from torch.utils.data import DataLoader
 
+    fallback = Fallback(process, one) if one.parameters.get("num_workers") else None
     original = DataLoader.__init__
     fence = process.fence.guard(f"remedy {one.name}: build", _build)
+    watch = process.fence.guard(f"remedy {one.name}: watch", _watch)
 
     @functools.wraps(original)
     def initialise(loader: Any, *positional: Any, **keywords: Any) -> None:
         build = functools.partial(original, loader)
-        if not fence(one, build, positional, keywords):
+        changed = fence(one, build, positional, keywords)
+        if not changed:
             original(loader, *positional, **keywords)
+        if fallback is not None:
+            watch(fallback, loader, changed, (build, positional, keywords))
 
     process.patches.replace(
         DataLoader, "__init__", initialise, reason=f"{one.name}: {_shown(one.parameters)}"
@@ -43,6 +52,16 @@ def _build(one: Applied, build: Any, positional: Any, keywords: Any) -> bool:
     return arguments(
         one, "a DataLoader", build, call, lambda own: _changes(one, own), settle=_settle
     )
+
+
+def _watch(fallback: Fallback, loader: Any, changed: Any, call: tuple[Any, Any, Any]) -> None:
+    """See to loaders whose workers are ours; a library may have made one of another of them."""
+    if not loader.num_workers:
+        return
+    if changed and not explicit_arguments(*call).get("num_workers"):
+        fallback.watch(loader)
+    elif not changed:
+        fallback.copied(loader)
 
 
 def _settle(changes: dict[str, Any]) -> dict[str, Any]:
@@ -59,9 +78,9 @@ def _changes(one: Applied, explicit: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(workers, int) or isinstance(workers, bool):
         return {}
     if workers > 0 and not explicit.get("num_workers"):
-        hindrance = _hindrance(explicit)
-        if hindrance is not None:
-            one.note(f"a DataLoader stays without workers: {hindrance}")
+        why = hindrance(*(explicit.get(name) for name in HINDERING))
+        if why is not None:
+            one.note(f"a DataLoader stays without workers: {why}")
             return {}
     if "num_workers" in changes and workers > cores_here():
         one.note(f"{workers} workers were asked for; this machine has cores for {cores_here()}")
@@ -71,33 +90,6 @@ def _changes(one: Applied, explicit: dict[str, Any]) -> dict[str, Any]:
         one.note("there is no GPU here, so nothing is pinned")
         del changes["pin_memory"]
     return changes
-
-
-def _hindrance(explicit: dict[str, Any]) -> str | None:
-    """Return why worker processes cannot make this loader's batches, None where they can."""
-    from torch.utils.data import IterableDataset
-
-    dataset = explicit.get("dataset")
-    kind = type(dataset).__name__
-    if isinstance(dataset, IterableDataset):
-        return f"{kind} is iterable, and every worker would yield all of it"
-    if _on_device(dataset):
-        return f"{kind} keeps tensors on the GPU, which forked processes cannot use"
-    context = explicit.get("multiprocessing_context")
-    method = getattr(context, "get_start_method", lambda: context)()
-    if (method or multiprocessing.get_start_method()) != "fork":
-        try:
-            pickle.dumps((dataset, explicit.get("collate_fn")))
-        except (*REFUSALS, pickle.PicklingError, AttributeError) as error:
-            return f"{kind} cannot be pickled ({error})"
-    return None
-
-
-def _on_device(dataset: Any) -> bool:
-    held = getattr(dataset, "__dict__", {}).values()
-    nested = (value if isinstance(value, (list, tuple)) else [value] for value in held)
-    some = itertools.islice(itertools.chain.from_iterable(nested), MOST_LOOKED_AT)
-    return any(getattr(value, "is_cuda", False) is True for value in some)
 
 
 def _accelerated() -> bool:

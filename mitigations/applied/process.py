@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
@@ -161,15 +160,10 @@ def arguments(
 def explicit_arguments(build: Any, positional: Any, keywords: Any) -> dict[str, Any]:
     """Return the arguments that the script gives, by name; none where the call is wrong."""
     try:
-        bound = _signature(build).bind_partial(*positional, **keywords)
+        bound = inspect.signature(build).bind_partial(*positional, **keywords)
     except TypeError:
         return dict(keywords)
     return dict(bound.arguments)
-
-
-@functools.cache
-def _signature(build: Any) -> inspect.Signature:
-    return inspect.signature(build)
 
 
 def _shown(changes: dict[str, Any]) -> str:
