@@ -108,7 +108,7 @@ def snapshot() -> Snapshot:
     """Look at every attribute of torch's modules and of their classes, and at what else is set."""
     found: Snapshot = {}
     for name, module in list(sys.modules.items()):
-        if not name.split(".")[0] in OWNERS or name.startswith(COMPILERS):
+        if name.split(".")[0] not in OWNERS or name.startswith(COMPILERS):
             continue
         _look(found, name, module)
         for value in list(vars(module).values()):
