@@ -39,11 +39,16 @@ def removing(low_share: float, high_share: float, *, what: str, at_least: float 
     return Gain(low=low, high=high, model=model)
 
 
-def rarer(low_share: float, high_share: float, every: int, *, what: str) -> Gain:
+def rarer(
+    low_share: float, high_share: float, every: int, *, what: str, same_cores: bool = False
+) -> Gain:
     """Return the gain of doing once in `every` times what takes a share of the step each time.
 
     What is left of a large share decides: one in `every`, and the rest of the step, which may be
-    slower by `COMPETITION` of itself where work had kept caches warm and clocks high for it.
+    slower by `COMPETITION` of itself where work had kept caches warm and clocks high for it. It
+    may be as much faster where both computed on the `same_cores` and cooled each other's caches
+    (measured on a CPU, convolutions after 48 ms of Python, of copying, of logging: by 24, 5 and
+    -5 % of themselves).
     """
     saved = 1.0 - 1.0 / max(every, 1)
     rest = 1.0 - min(max(low_share, 0.0), 1.0)
@@ -52,7 +57,12 @@ def rarer(low_share: float, high_share: float, every: int, *, what: str) -> Gain
     model = (
         f"1 / (1 - share x {saved:.3g}) with {shares(low_share, high_share)} of the step {what}"
     )
-    return Gain(low=low, high=ceiling(high_share * saved), model=model)
+    high = ceiling(high_share * saved)
+    if same_cores:
+        left = 1.0 / high
+        warmed = left - left / (1.0 + COMPETITION)
+        high = 1.0 / (left - min(warmed, EATEN * high_share * saved))
+    return Gain(low=low, high=high, model=model)
 
 
 def overlapped(low_share: float, high_share: float, *, what: str, at_once: int = 1) -> Gain:
@@ -192,7 +202,7 @@ def workers_gain(pipeline: Pipeline, workers: int) -> Gain:
     if min(ratios) > 1.0 + RUNS_DIFFER:
         best = max(ratios) * (1.0 + RUNS_DIFFER)
         if not pipeline.workers:  # who waits for no batch at all has no more to gain
-            best = max(min(best, pipeline.now_ms / pipeline.rest_ms), max(ratios))
+            best = max(min(best, pipeline.now_ms / pipeline.rest_ms), *ratios)
         ratios = [min(ratios) / (1.0 + RUNS_DIFFER), best]
     model = (
         f"a step's batches need {pipeline.cpu_ms:.1f} ms of CPU and {pipeline.waiting_ms:.1f} ms "

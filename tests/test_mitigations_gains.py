@@ -23,6 +23,7 @@ from speedprof.mitigations.gains import (
     speeding_up,
     workers_gain,
 )
+from speedprof.profiler.ceilings import COMPETITION
 
 
 def pipeline(**times: float) -> Pipeline:
@@ -231,3 +232,13 @@ def test_no_number_of_workers_reads_faster_than_the_storage(
     model: Pipeline, k: int, storage_ms: float
 ) -> None:
     assert hopeful_step(replace(model, storage_ms=storage_ms), k) >= storage_ms
+
+
+@given(shares, some.integers(1, 1000))
+def test_on_the_same_cores_the_rest_may_run_faster_by_what_it_may_slow_down(
+    pair: tuple[float, float], every: int
+) -> None:
+    apart = rarer(*pair, every, what="working")
+    beside = rarer(*pair, every, what="working", same_cores=True)
+    assert beside.low == apart.low
+    assert apart.high <= beside.high <= apart.high * (1.0 + COMPETITION) + 1e-9

@@ -36,7 +36,13 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
     times = max(2, round(finding.share / AIM))
     return Fit(
         reason=f"saving takes {percent(finding.share)} of the time, {times} times less often 1 %",
-        gain=rarer(finding.low, finding.high, times, what="writing checkpoints"),
+        gain=rarer(
+            finding.low,
+            finding.high,
+            times,
+            what="writing checkpoints",
+            same_cores=run.device == "cpu",
+        ),
         parameters={"times_rarer": times},
         by_hand=BY_HAND.format(where=finding.where or "where torch.save is called", times=times),
     )

@@ -34,7 +34,7 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
     low, high = _on_the_way(run, finding, line)
     return Fit(
         reason=f"{percent(line.share)} of the step were seen at {line.where} in {line.function}",
-        gain=rarer(low, high, EVERY, what=f"at {line.where}"),
+        gain=rarer(low, high, EVERY, what=f"at {line.where}", same_cores=run.device == "cpu"),
         parameters={"every": EVERY},
         by_hand=BY_HAND.format(
             where=line.where, code=f": {line.code.strip()}" if line.code else "", every=EVERY
