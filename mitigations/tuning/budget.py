@@ -12,7 +12,7 @@ from speedprof.mitigations.tuning.trial import COMPILED, Plan, Trial
 # a second trial finds most in torch's own cache.
 COMPILING_S = 30.0
 TRACED_TIMES = 1.5  # as long take trials with windows
-PATIENCE = 4.0  # times what a trial is likely to take; one that takes longer hangs, or is no remedy
+PATIENCE = 4.0  # times what a trial is likely to take; a longer one hangs, or is no remedy
 LEAST_PATIENCE_S = 30.0
 PAIRS = 2  # of trials, for which time is kept: the whole plan against the script as it is
 

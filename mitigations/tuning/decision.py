@@ -13,8 +13,8 @@ from speedprof.profiler.comparison import ratio_of, student
 
 WORTH = 1.03  # old / new; below, a remedy is not worth its line
 MOST_ROUNDS = 3
-# A whole interval beyond this is decided by one round: what differs from start to start of a script
-# is a few per cent, and the whole plan is measured again in pairs at the end.
+# A whole interval beyond this is decided by one round: what differs from start to start of a
+# script is a few per cent, and the whole plan is measured again in pairs at the end.
 CLEAR = 1.3
 HICCUP = 3.0  # times the usual step; half of that at the same step elsewhere would be the script's
 

@@ -74,10 +74,18 @@ class Trial:
 
     def without_effect(self, name: str) -> str | None:
         """Say that a remedy changed nothing, with its own reasons; None where it did."""
-        one = next((one for one in self.applied if one.name == name), None)
+        one = self._applied(name)
         if one is None or one.effects:
             return None
         return f"it had no effect ({'; '.join(one.notes) or 'what it changes was not met'})"
+
+    def notes(self, name: str) -> list[str]:
+        """Return what a remedy says of itself."""
+        one = self._applied(name)
+        return one.notes if one is not None else []
+
+    def _applied(self, name: str) -> AppliedFact | None:
+        return next((one for one in self.applied if one.name == name), None)
 
     @property
     def rows(self) -> NDArray[np.float64]:

@@ -24,6 +24,7 @@ BY_SPREAD = ("changes_training", "reseeded", "rounding")  # what moves losses mo
 MOST_PAIRS = 6  # of trials of the whole plan
 NARROW = 1.1  # high / low of the whole plan's interval; more pairs would tell little more
 MOST_SETTLING = 150  # steps of warm-up before what is kept in the first epoch is there to be used
+MOST_NOTES = 2  # of a remedy that was not kept
 NO_TIME = "the budget is used up"
 
 
@@ -143,7 +144,7 @@ class Tuner:
             measured=compared.found,
             proof=proof,
             kept=kept,
-            why=_instead(candidate) + _why(compared, proof),
+            why=_instead(candidate) + _why(compared, proof, name),
             trials=compared.folders,
         )
         return tried, compared.out_of_time
@@ -243,11 +244,12 @@ def _instead(candidate: Candidate) -> str:
     return f"instead of {', '.join(candidate.instead)}: " if candidate.instead else ""
 
 
-def _why(compared: Compared, proof: Proof | None) -> str:
+def _why(compared: Compared, proof: Proof | None, name: str) -> str:
     if compared.problem is not None:
         return compared.problem
     if compared.out_of_time:
         return f"not decided: {NO_TIME}" if compared.made else f"not tried: {NO_TIME}"
     if not compared.verdict:
-        return f"not faster beyond noise: {compared.found}"
+        told = [f"not faster beyond noise: {compared.found}", *compared.made[-1].notes(name)]
+        return "; ".join(told[: 1 + MOST_NOTES])
     return proof.sentence if proof is not None else ""
