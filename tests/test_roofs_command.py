@@ -194,9 +194,10 @@ def test_a_run_is_shown_beside_the_roofs_that_are_known(kept: Roofs, tmp_path: P
 
 @pytest.mark.slow
 def test_ranks_of_torchrun_measure_their_own_all_reduce(unknown: Path, tmp_path: Path) -> None:
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    ranks = [*launcher, "--nproc-per-node", "2", "--no-python"]
     done = subprocess.run(
-        [*launcher, "--no-python", *COMMAND, "roofs", "--json", "--only", "all-reduce"],
+        [*ranks, *COMMAND, "roofs", "--json", "--only", "all-reduce"],
         cwd=tmp_path,
         env=environment(),
         capture_output=True,
