@@ -44,12 +44,8 @@ class Passes:
         self.leaving = False  # that pass is not exchanged
         self.waiting = 0  # passes whose gradients have not been exchanged
         self.left = self.early = self.early_in_a_row = 0
+        self.pattern = 0  # passes of an update, seen in several of them one after the other
         self.off = False
-
-    def pattern(self) -> int:
-        """Return the passes that each of the last updates had, 0 where they differ."""
-        alike = len(self.counts) == ALIKE and len(set(self.counts)) == 1
-        return self.counts[0] if alike else 0
 
     def seen(self, _gradients: Any) -> None:
         """Count a backward pass, once for all forward passes that it goes through."""
@@ -79,6 +75,8 @@ class Passes:
             self.early_in_a_row = 0
         self.counts.append(self.since)
         self.since = 0
+        if len(self.counts) == ALIKE and len(set(self.counts)) == 1:
+            self.pattern = self.counts[0]
 
 
 class Accumulation:
@@ -145,8 +143,7 @@ class Accumulation:
             if passes.left:
                 early = "" if not passes.early else f"; {_came_early(passes.early)}"
                 self._one.note(
-                    f"{passes.left} of {passes.total} exchanges were left out, an update having "
-                    f"{max(passes.counts)} backward passes{early}"
+                    f"{passes.left} of {passes.total} exchanges were left out{early}"
                 )
             elif not passes.off and set(passes.counts) == {1}:
                 self._one.note("each update has one backward pass: nothing to leave out")
@@ -157,7 +154,7 @@ class Accumulation:
     def _agree(self, model: Any, passes: Passes) -> None:
         """Ask the other ranks for their pattern; without one of theirs, what was agreed stays."""
         passes.look_at = 2 * passes.total
-        pattern = 0 if _unsuited(model) else passes.pattern()
+        pattern = 0 if _unsuited(model) else passes.pattern
         if not all_agree(model, (pattern, passes.since)):
             passes.every = 1
             self._one.note("ranks differ in how many backward passes an update has")

@@ -21,6 +21,8 @@ def unsuited(run: Run) -> str | None:
         return NOT_DDP
     if hooked(run):
         return "a communication hook is registered already, and DDP takes one"
+    if any(one.name == "bf16-gradients" and one.effects for one in run.applied):
+        return "gradients travel in bfloat16 already"
     speed = link_gb_per_s(run)
     if speed is None:
         return "bytes and time of the exchange were not measured"
