@@ -4,9 +4,9 @@
     python benchmarks/tuning.py --out /tmp/results --quick --only storage
     python benchmarks/tuning.py --out benchmarks/results --page docs/tuning-scoreboard.md --no-runs
 
-Each script of tuning_scripts.py is tuned once; then fresh runs of it take turns (A B C, C B A,
-...): as it is, under the plan, fixed by hand, and under the plan without each of its remedies. Threads
-are as torch chooses them: leaving workers a core is part of what is to be found.
+Each script of tuning_scripts.py is tuned once; then fresh runs of it take turns, forth and back: as
+it is, under the plan, fixed by hand, and under the plan without each of its remedies. Threads are
+as torch chooses them: leaving workers a core is part of what is to be found.
 """
 
 from __future__ import annotations
@@ -85,7 +85,9 @@ def run(command: list[str], folder: Path, *, timeout_s: float) -> str:
 
 def tuned(planted: Planted, folder: Path, budget_min: float) -> Tuned:
     """Tune a copy of the script."""
-    path = remedied.copied(SCRIPTS / f"{planted.script}.py", planted.changes, {}, folder / "script")
+    path = remedied.copied(
+        SCRIPTS / f"{planted.script}.py", planted.changes, {}, folder / "script"
+    )
     options = ["--json", "--budget", f"{budget_min:g}", "--out", str(folder / "runs")]
     began = time.monotonic()
     said = run(

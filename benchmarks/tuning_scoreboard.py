@@ -199,7 +199,8 @@ def _kept(rows: Sequence[Row]) -> list[str]:
     lines = ["What was kept, and what it gains beside the rest of its plan:", ""]
     for row in rows:
         told = ", ".join(
-            f"{one.remedy} {one.own}{' **harmful**' if one.own.harmful else ''}" for one in row.kept
+            f"{one.remedy} {one.own}{' **harmful**' if one.own.harmful else ''}"
+            for one in row.kept
         )
         lines.append(f"- {row.script}: {told or 'nothing'}")
     return lines

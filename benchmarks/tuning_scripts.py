@@ -69,7 +69,9 @@ IN_MEMORY = lines(
 PREPARED = "shuffle=True)"
 BF16 = autocast(IN_LOOP)
 IMAGES = "        loss = nn.functional.cross_entropy(model(images), labels)"
-STEADY = lines("stalls of one length", ("        pace.computing_s = time.perf_counter() - began\n", ""))
+STEADY = lines(
+    "stalls of one length", ("        pace.computing_s = time.perf_counter() - began\n", "")
+)
 LAYOUT = lines(
     "channels last",
     ("    optimizer = ", f"    model = model.to({LAST}\n    optimizer = "),
@@ -138,7 +140,10 @@ PLANTED = (
         script="arithmetic",
         longer=("range(3)", "range(300)"),
         steps=60,
-        fixes=(fix(autocast(f"            {BATCH}")), fix(autocast(f"            {BATCH}"), COMPILED)),
+        fixes=(
+            fix(autocast(f"            {BATCH}")),
+            fix(autocast(f"            {BATCH}"), COMPILED),
+        ),
     ),
     Planted(
         script="convolution",
@@ -175,7 +180,9 @@ PLANTED = (
         always=(STEADY,),
         fixes=(
             fix(BF16),
-            fix(BF16, lines("one worker", ("batch_size=None)", "batch_size=None, num_workers=1)"))),
+            fix(
+                BF16, lines("one worker", ("batch_size=None)", "batch_size=None, num_workers=1)"))
+            ),
         ),
     ),
 )
