@@ -4,9 +4,9 @@
     python benchmarks/tuning.py --out /tmp/results --quick --only storage
     python benchmarks/tuning.py --out benchmarks/results --page docs/tuning-scoreboard.md --no-runs
 
-Each script of tuning_scripts.py is tuned once; then fresh runs of it take turns, forth and back: as
-it is, under the plan, fixed by hand, and under the plan without each of its remedies. Threads are
-as torch chooses them: leaving workers a core is part of what is to be found.
+Each script of tuning_scripts.py is tuned once; then fresh runs of it take turns, forth and back:
+as it is, under the plan, fixed by hand, and under the plan without each of its remedies. Threads
+are as torch chooses them: leaving workers a core is part of what is to be found.
 """
 
 from __future__ import annotations

@@ -117,9 +117,12 @@ def summary(rows: Sequence[Row]) -> str:
     harmful = [f"{name} ({row.script})" for row in measured for name in row.harmful]
     less = [f"{row.script} ({_percent(row)})" for row in measured if not row.enough]
     failed = [row.script for row in rows if row.failed]
+    reach = (
+        f"{len(enough)} of {len(measured)} scripts reach {100 * REACHED:.0f} % of the best fix; "
+        f"less: {', '.join(less) or 'none'}"
+    )
     told = [
-        f"{len(enough)} of {len(measured)} scripts reach {100 * REACHED:.0f} % of the best fix by "
-        f"hand; less: {', '.join(less) or 'none'}",
+        reach,
         f"harmful remedies kept: {', '.join(harmful) or 'none'}",
     ]
     return "\n".join([*told, f"failed: {', '.join(failed)}"] if failed else told)
@@ -157,11 +160,14 @@ def page(content: Mapping[str, Any]) -> str:
     busy = f" Other programs ran beside it (load average {load:.1f})." if load > BUSY else ""
     told = "\n".join(f"- {line}" for line in summary(rows).splitlines())
     measured = [row for row in rows if row.reached is not None]
+    measured_on = (
+        f"Measured on {machine['date'][:10]}: {where}; {content['budget']:g} minutes for each "
+        f"tuning, {content['rounds']} rounds of fresh runs.{busy}"
+    )
     return "\n".join(
         [
             HEAD,
-            f"Measured on {machine['date'][:10]}: {where}; {content['budget']:g} minutes for each "
-            f"tuning, {content['rounds']} rounds of fresh runs.{busy}",
+            measured_on,
             "",
             told,
             "",

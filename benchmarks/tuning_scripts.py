@@ -1,9 +1,9 @@
 """The planted scripts that `speedprof tune` is held to, and the best fix by hand that is known.
 
 A fix keeps what the script does: its samples, its model, its steps, its log. It is nothing less
-safe than what tune may try by itself (rounding, another random order), and it does not stop at what
-was planted: once the stall is gone, what is left is made faster, too. Where several are written
-down, all are measured, and the fastest counts.
+safe than what tune may try by itself (rounding, another random order), and it does not stop at
+what was planted: once the stall is gone, what is left is made faster, too. Where several are
+written down, all are measured, and the fastest counts.
 """
 
 from __future__ import annotations

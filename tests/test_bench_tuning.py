@@ -43,9 +43,7 @@ def planted(load: Load, name: str = "storage") -> Any:
     return next(one for one in load("tuning_scripts").PLANTED if one.script == name)
 
 
-def measured(
-    load: Load, plan_ms: float = 21.0, without: dict[str, float] | None = None
-) -> Any:
+def measured(load: Load, plan_ms: float = 21.0, without: dict[str, float] | None = None) -> Any:
     """Return the row of a script that takes 60 ms, and 20 ms with the best fix by hand."""
     tuning = load("tuning")
     left_out = {"loader-workers": 40.0, "channels-last": 24.0} | (without or {})
@@ -138,7 +136,7 @@ def test_the_summary_says_which_bars_are_met(load: Load) -> None:
     good, little = measured(load), measured(load, plan_ms=40.0)
     failed = scoreboard.Row(script="broken", failed="no such file")
     told = scoreboard.summary([good, little, failed]).splitlines()
-    assert told[0].startswith("1 of 2 scripts reach 85 % of the best fix by hand; less: storage (")
+    assert told[0].startswith("1 of 2 scripts reach 85 % of the best fix; less: storage (")
     assert told[1].startswith("harmful remedies kept: ")
     assert told[2] == "failed: broken"
 

@@ -80,7 +80,9 @@ def test_what_is_in_force_is_no_candidate() -> None:
 COMPILE: Plan = (Remedy(name="compile-model", parameters={}),)
 
 
-def trial(plan: Plan, wall_s: float, *, windows: bool = False, problem: str | None = None) -> Trial:
+def trial(
+    plan: Plan, wall_s: float, *, windows: bool = False, problem: str | None = None
+) -> Trial:
     return Trial(
         plan=plan, seed=0, folder=Path(), wall_s=wall_s, series=None, windows=windows,
         problem=problem,
@@ -116,5 +118,3 @@ def test_trials_are_short_in_a_short_budget() -> None:
     assert usual.within(600.0) == usual
     short = usual.within(120.0)
     assert (short.least_s, short.most_s, short.steps) == (2.0, 10.0, usual.steps)
-
-

@@ -79,7 +79,9 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., int
 def test_a_trial_that_hangs_fails_or_is_killed_says_so(
     tmp_path: Path, script: Callable[..., interpreter.Target], under_it: str, said: str
 ) -> None:
-    trials = Trials(target=script(under_tf32=under_it), folder=tmp_path, length=SHORT, tell=nothing)
+    trials = Trials(
+        target=script(under_tf32=under_it), folder=tmp_path, length=SHORT, tell=nothing
+    )
     trial = trials.run(TF32, "tf32", limit_s=20.0)
     assert said in (trial.problem or "")
     assert trial.step_ms is None
@@ -156,5 +158,5 @@ def test_a_budget_that_ends_says_what_was_not_tried(
 def test_a_script_with_too_few_steps_is_told_how_many_it_made(
     tmp_path: Path, script: Callable[..., interpreter.Target]
 ) -> None:
-    with pytest.raises(SpeedprofError, match="made 6 training steps, 1 of them measured.*longer"):
+    with pytest.raises(SpeedprofError, match=r"made 6 training steps, 1 of them measured.*longer"):
         tuner(script(samples=48), tmp_path).run()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from speedprof.advisor.judgement import judge
 from speedprof.mitigations.applied.automatic import AUTOMATIC
-from speedprof.mitigations.catalogue import fits, find
+from speedprof.mitigations.catalogue import find, fits
 from speedprof.mitigations.mitigation import Gain
 from speedprof.mitigations.plan_files import Remedy
 from speedprof.mitigations.tuning import unadvised

@@ -175,9 +175,7 @@ def _record(folder: Path) -> reading.Record | None:
     return max(records, key=lambda one: len(one.rows), default=None)
 
 
-def _too_little(
-    measured: Series | None, record: reading.Record | None, warmup: int
-) -> str | None:
+def _too_little(measured: Series | None, record: reading.Record | None, warmup: int) -> str | None:
     """Say that a script ended before enough of its steps could be measured."""
     if measured is None or record is None:
         return "no training step was seen"
