@@ -10,21 +10,19 @@ import resource
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
 from speedprof.profiler import flag_facts, model_facts
 from speedprof.profiler.backward_facts import BackwardFacts, Guard
-from speedprof.profiler.batch_facts import BatchFacts
+from speedprof.profiler.loader_facts import LoaderUse, built
 from speedprof.profiler.record import FORMAT
 from speedprof.profiler.recorder import Recorder
-from speedprof.profiler.steps import Source
 
 CO_OPTIMIZED = 1  # of a function's code: its variables are not kept in a dictionary
 HELD_BY_FRAME = 2  # references to such a copy: the frame's, and that of whoever counts them
 MODEL_FRAMES = 12  # how far up the stack to look for the model
-SIZED_BATCHES = 8  # batches whose bytes are counted
 
 
 def process() -> dict[str, object]:
@@ -77,45 +75,6 @@ def memory() -> dict[str, object]:
     }
 
 
-class LoaderUse:
-    """How one loader was used so far."""
-
-    __slots__ = (
-        "batch_bytes",
-        "batches",
-        "batches_seen",
-        "first_batch_ns",
-        "iterations",
-        "number",
-        "sized",
-        "sources",
-        "startup_ns",
-        "trained",
-        "wait_ns",
-    )
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.batches = self.iterations = self.wait_ns = self.startup_ns = self.first_batch_ns = 0
-        self.batch_bytes = self.sized = 0
-        self.batches_seen = BatchFacts()
-        self.trained = False
-        self.sources: Source | None = None
-
-    def fact(self) -> dict[str, object]:
-        role = "training" if self.trained else "evaluation" if self.batches else "unused"
-        return {
-            "number": self.number,
-            "role": role,
-            "batches": self.batches,
-            "iterations": self.iterations,
-            "wait_ns": self.wait_ns,
-            "startup_ns": self.startup_ns,
-            "first_batch_ns": self.first_batch_ns,
-            "batch_bytes": self.batch_bytes // self.sized if self.sized else None,
-        }
-
-
 class Seen:
     """Loaders, optimizers and synchronising lines of this process, told once or as they grow."""
 
@@ -140,7 +99,7 @@ class Seen:
         self.uses.append(use)
         self._recorder.fact(
             "loader",
-            {"number": use.number, "where": where, "explicit": explicit, **_built(loader)},
+            {"number": use.number, "where": where, "explicit": explicit, **built(loader)},
         )
         return use
 
@@ -174,8 +133,6 @@ class Seen:
     def tell(self) -> None:
         """Write what grew since."""
         for use in self.uses:
-            if use.sources is not None and use.sources.trained:
-                use.trained = True
             self._recorder.fact("loader_use", use.fact())
         for (what, file, line), (count, spent) in list(self.sync_calls.items()):
             self._recorder.fact(
@@ -252,34 +209,6 @@ class Seen:
             self._recorder.fact("rank", {"rank": now[0], "world_size": now[1]})
 
 
-def _built(loader: Any) -> dict[str, object]:
-    from torch.utils.data import IterableDataset
-
-    dataset = loader.dataset
-    iterable = isinstance(dataset, IterableDataset)
-    context = loader.multiprocessing_context
-    length = None
-    if not iterable:
-        try:
-            length = len(dataset)
-        except (TypeError, NotImplementedError):
-            length = None  # a map-style dataset need not know
-    return {
-        "dataset": type(dataset).__name__,
-        "iterable": iterable,
-        "length": length,
-        "batch_size": loader.batch_size,
-        "num_workers": loader.num_workers,
-        "pin_memory": bool(loader.pin_memory),
-        "persistent_workers": bool(loader.persistent_workers),
-        "prefetch_factor": loader.prefetch_factor,
-        "start_method": None
-        if context is None
-        else getattr(context, "get_start_method", lambda: None)(),
-        "picklable": None,
-    }
-
-
 def _model_of(parameters: set[int], frame: FrameType | None) -> Any:
     """Find the module that an optimizer trains among the variables of its callers."""
     from torch.nn import Module
@@ -323,27 +252,3 @@ def _locals(frame: FrameType) -> list[tuple[str, object]]:
     if copied and ours:
         frame.f_locals.clear()
     return found
-
-
-def samples_in(batch: Any) -> int:
-    """Return how many samples a batch holds.
-
-    The length of its first tensor, 0 where there is none.
-    """
-    while True:
-        if isinstance(batch, (tuple, list)) and batch:
-            batch = batch[0]
-            continue
-        shape = getattr(batch, "shape", None)  # before Mapping: asking that is slow
-        if shape is not None or not (isinstance(batch, Mapping) and batch):
-            return int(shape[0]) if shape else 0
-        batch = next(iter(batch.values()))
-
-
-def bytes_in(batch: Any) -> int:
-    """Return the bytes of all tensors in a batch."""
-    if isinstance(batch, Mapping):
-        return sum(bytes_in(value) for value in batch.values())
-    if isinstance(batch, (tuple, list)):
-        return sum(bytes_in(value) for value in batch)
-    return int(getattr(batch, "nbytes", 0))

@@ -11,7 +11,13 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from speedprof.profiler import device_probes, host_probes, loader_probes, training_probes
+from speedprof.profiler import (
+    device_probes,
+    fetch_probes,
+    host_probes,
+    loader_probes,
+    training_probes,
+)
 
 if TYPE_CHECKING:
     from speedprof.profiler.session import Session
@@ -23,6 +29,7 @@ def install(session: Session, waiting: Waiting) -> None:
     """Install every probe; one that fails is noted, the others go on."""
     for name, installer in (
         ("loader", loader_probes.install),
+        ("fetch", fetch_probes.install),
         ("training", training_probes.install),
         ("host", host_probes.install),
         ("device", device_probes.install),

@@ -24,9 +24,13 @@ backward stands for it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from speedprof.profiler import window_file
 from speedprof.profiler.record import COLUMN, EPOCH_START, STEP_COLUMNS
+
+if TYPE_CHECKING:
+    from speedprof.profiler.loader_facts import LoaderUse
 
 WALL, WAIT, INPUT_START = COLUMN["wall"], COLUMN["input_wait"], COLUMN["input_start"]
 BACKWARD, OPTIMIZER, CHECKPOINT = COLUMN["backward"], COLUMN["optimizer"], COLUMN["checkpoint"]
@@ -49,10 +53,11 @@ BY_USER = "what the script marked with speedprof.step()"
 class Source:
     """One pass over one batch source: an iterator of a DataLoader."""
 
-    __slots__ = ("batches", "dry", "heard", "loader", "trained", "unwatched")
+    __slots__ = ("batches", "dry", "heard", "loader", "trained", "unwatched", "use")
 
-    def __init__(self, loader: int) -> None:
+    def __init__(self, loader: int, use: LoaderUse | None = None) -> None:
         self.loader = loader
+        self.use = use  # is told when a step was made of its batches
         self.batches = 0
         self.trained = False  # backward or an update followed one of its batches
         self.unwatched = False  # a batch was taken with gradients off
@@ -292,6 +297,8 @@ class Tracker:
     def _train_sources(self) -> None:
         for source in self._used:
             source.trained = True
+            if source.use is not None:
+                source.use.trained = True
         self._used.clear()
 
     def _settle(self) -> None:

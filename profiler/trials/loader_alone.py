@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from speedprof.profiler.facts import samples_in
+from speedprof.profiler.loader_facts import samples_in
 from speedprof.profiler.trials.training_batches import Pass, Watch
 
 if TYPE_CHECKING:

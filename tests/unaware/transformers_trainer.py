@@ -38,6 +38,7 @@ losses = []
 arguments = TrainingArguments(
     output_dir=os.environ["TMPDIR"] + "/out-" + str(os.getpid()),
     per_device_train_batch_size=2,
+    per_device_eval_batch_size=2,  # the loader of evaluation looks like that of training
     gradient_accumulation_steps=2,
     max_steps=30,
     logging_steps=10,

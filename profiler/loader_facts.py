@@ -1,0 +1,210 @@
+"""Which loader is which, how it was built, and how it was used so far."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import Any, NamedTuple
+
+from speedprof.profiler.batch_facts import BatchFacts
+
+SIZED_BATCHES = 8  # batches whose bytes are counted
+MOST_ALIKE = 8  # loaders of one line that are told apart; more of them are a list, not a trainer's
+Tell = Callable[[Any, "str | None", list[str]], "LoaderUse"]
+
+
+class LoaderUse:
+    """How one loader was used so far."""
+
+    __slots__ = (
+        "batch_bytes",
+        "batches",
+        "batches_seen",
+        "first_batch_ns",
+        "iterations",
+        "number",
+        "sized",
+        "startup_ns",
+        "trained",
+        "wait_ns",
+    )
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.batches = self.iterations = self.wait_ns = self.startup_ns = self.first_batch_ns = 0
+        self.batch_bytes = self.sized = 0
+        self.batches_seen = BatchFacts()
+        self.trained = False  # a step was made of some of its batches
+
+    def fact(self) -> dict[str, object]:
+        role = "training" if self.trained else "evaluation" if self.batches else "unused"
+        return {
+            "number": self.number,
+            "role": role,
+            "batches": self.batches,
+            "iterations": self.iterations,
+            "wait_ns": self.wait_ns,
+            "startup_ns": self.startup_ns,
+            "first_batch_ns": self.first_batch_ns,
+            "batch_bytes": self.batch_bytes // self.sized if self.sized else None,
+        }
+
+    def sizes(self, batch: Any) -> None:
+        """Count the bytes of the first few batches."""
+        if self.sized < SIZED_BATCHES:
+            self.batch_bytes += bytes_in(batch)
+            self.sized += 1
+
+
+class _Built(NamedTuple):
+    """Where a loader was built."""
+
+    where: str | None  # "file:line" of the script
+    explicit: list[str]  # arguments that were given by name
+    through: int  # a hash of the library's lines in between
+
+
+class _Known:
+    """A loader, in the object that stands for it at present."""
+
+    __slots__ = ("dataset", "loader", "through", "use")
+
+    def __init__(self, use: LoaderUse, loader: Any, through: int) -> None:
+        self.use, self.through = use, through
+        self.becomes(loader)
+
+    def becomes(self, loader: Any) -> None:
+        self.loader = weakref.ref(loader)
+        try:
+            self.dataset: weakref.ref[Any] | int = weakref.ref(loader.dataset)
+        except TypeError:  # a list, say; its id may be given to another one that comes later
+            self.dataset = id(loader.dataset)
+
+    def is_over(self, dataset: Any) -> bool:
+        if isinstance(self.dataset, int):
+            return self.dataset == id(dataset)
+        return self.dataset() is dataset
+
+
+class Loaders:
+    """Tells the loaders of a process apart, by more than the line that builds them.
+
+    A script that builds its loader anew for every epoch has one; a trainer whose one line builds
+    that of training and that of evaluation has two. So what one line of the script builds for
+    data sets of one class, in batches of one size, is the same loader over the same data set.
+    Over another data set it is the same where the former object is gone, and the library between
+    the script and the loader took the same way.
+    """
+
+    def __init__(self) -> None:
+        self._built: dict[int, _Built] = {}  # by the loader's id
+        self._known: dict[object, list[_Known]] = {}
+
+    def remember(self, loader: Any, keywords: Mapping[str, Any], frame: FrameType | None) -> None:
+        """A loader is being built by the code of `frame`."""
+        where, through = _origin(frame)
+        self._built[id(loader)] = _Built(where, sorted(keywords), through)
+
+    def forget_uses(self) -> None:
+        """Count anew, in a process that was forked."""
+        self._known.clear()
+
+    def use_of(self, loader: Any, tell: Tell) -> LoaderUse:
+        """Return the use of the loader that a pass begins over; `tell` describes a new one."""
+        origin = self._built.get(id(loader)) or _Built(None, [], 0)
+        where = origin.where or id(loader)
+        key = (where, type(loader.dataset), loader.batch_size, loader.num_workers)
+        alike = self._known.setdefault(key, [])
+        known = _same(alike, loader, origin.through)
+        if known is not None:
+            known.becomes(loader)
+            return known.use
+        use = tell(loader, origin.where, origin.explicit)
+        alike.append(_Known(use, loader, origin.through))
+        return use
+
+
+def _same(alike: list[_Known], loader: Any, through: int) -> _Known | None:
+    """Return the one that a loader is, None where it is new."""
+    for known in alike:
+        if known.is_over(loader.dataset):
+            return known
+    for known in alike:
+        if known.through == through and known.loader() is None:
+            return known
+    return alike[-1] if len(alike) >= MOST_ALIKE else None
+
+
+def _origin(frame: FrameType | None) -> tuple[str | None, int]:
+    """Find the nearest frame that is not a library's, and the way from there.
+
+    Returns its "file:line" (that of the nearest one where all are a library's), and a hash of the
+    lines on the way.
+    """
+    nearest, way = frame, []
+    while frame is not None:
+        name = frame.f_code.co_filename
+        if (
+            "site-packages" not in name
+            and "dist-packages" not in name
+            and not name.startswith("<")
+        ):
+            return f"{name}:{frame.f_lineno}", hash(tuple(way))
+        way.append((name, frame.f_lineno))
+        frame = frame.f_back
+    where = f"{nearest.f_code.co_filename}:{nearest.f_lineno}" if nearest else None
+    return where, hash(tuple(way))
+
+
+def built(loader: Any) -> dict[str, object]:
+    """Describe how a loader was built."""
+    from torch.utils.data import IterableDataset
+
+    dataset = loader.dataset
+    iterable = isinstance(dataset, IterableDataset)
+    context = loader.multiprocessing_context
+    length = None
+    if not iterable:
+        try:
+            length = len(dataset)
+        except (TypeError, NotImplementedError):
+            length = None  # a map-style dataset need not know
+    return {
+        "dataset": type(dataset).__name__,
+        "iterable": iterable,
+        "length": length,
+        "batch_size": loader.batch_size,
+        "num_workers": loader.num_workers,
+        "pin_memory": bool(loader.pin_memory),
+        "persistent_workers": bool(loader.persistent_workers),
+        "prefetch_factor": loader.prefetch_factor,
+        "start_method": None
+        if context is None
+        else getattr(context, "get_start_method", lambda: None)(),
+        "picklable": None,
+    }
+
+
+def samples_in(batch: Any) -> int:
+    """Return how many samples a batch holds.
+
+    The length of its first tensor, 0 where there is none.
+    """
+    while True:
+        if isinstance(batch, (tuple, list)) and batch:
+            batch = batch[0]
+            continue
+        shape = getattr(batch, "shape", None)  # before Mapping: asking that is slow
+        if shape is not None or not (isinstance(batch, Mapping) and batch):
+            return int(shape[0]) if shape else 0
+        batch = next(iter(batch.values()))
+
+
+def bytes_in(batch: Any) -> int:
+    """Return the bytes of all tensors in a batch."""
+    if isinstance(batch, Mapping):
+        return sum(bytes_in(value) for value in batch.values())
+    if isinstance(batch, (tuple, list)):
+        return sum(bytes_in(value) for value in batch)
+    return int(getattr(batch, "nbytes", 0))
