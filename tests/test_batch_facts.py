@@ -86,4 +86,3 @@ def test_padding_is_the_share_of_the_commonest_ending() -> None:
 )
 def test_what_is_no_row_of_ids_has_no_padding(batch: Callable[[], Any]) -> None:
     assert trailing_padding(batch()) is None
-

@@ -76,4 +76,3 @@ def test_looking_at_a_graph_leaves_the_gradients_as_they_would_be() -> None:
         model.zero_grad()
         forward(model, batch.detach()).backward()
         assert all(torch.equal(a, p.grad) for a, p in zip(looked, model.parameters(), strict=True))
-

@@ -83,4 +83,3 @@ def test_a_model_that_says_whether_it_checkpoints_is_believed() -> None:
     assert inside(model)["checkpointed"] is False
     model[0].gradient_checkpointing = True
     assert inside(model)["checkpointed"] is True
-
