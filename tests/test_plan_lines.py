@@ -77,5 +77,5 @@ def test_a_plan_is_understood_where_no_reader_is_installed(
     path.write_text("format = 1\n[remedies.loader-workers]\nnum_workers = 3\n")
     assert read(path).entries() == [{"name": "loader-workers", "parameters": {"num_workers": 3}}]
     path.write_text("format = 1\nlist = [1]\n")
-    with pytest.raises(SpeedprofError, match=r"is no TOML file \(line 2 .* pip install tomli"):
+    with pytest.raises(SpeedprofError, match=r"is no TOML file \(line 2 .*`pip install tomli`"):
         read(path)

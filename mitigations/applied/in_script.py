@@ -70,7 +70,7 @@ class AppliedPlan:
 
     @property
     def applied(self) -> list[Applied]:
-        return self._process.applied
+        return self._process.in_order()
 
     def __enter__(self) -> AppliedPlan:
         return self

@@ -79,7 +79,12 @@ class Process:
         """Return what came of each remedy, as facts."""
         for tell in self.at_end:
             self.fence.guard("remedies: how it went", tell)()
-        return [one.fact() for one in self.applied]
+        return [one.fact() for one in self.in_order()]
+
+    def in_order(self) -> list[Applied]:
+        """Return what is in force in the order of the remedies, not of their being applied."""
+        order = list(AUTOMATIC)
+        return sorted(self.applied, key=lambda one: order.index(one.name))
 
     def told(self) -> list[tuple[str, dict[str, object]]]:
         """Return what the record keeps, each fact with its kind; to be asked before `undo`."""
