@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from speedprof.mitigations.dali.engine import _read, batch_of
+from speedprof.mitigations.dali.batches import batch_of, read_files
 from speedprof.mitigations.dali.pipeline import Images, Recipe, arguments
 from speedprof.mitigations.dali.steps import Arguments
 from speedprof.mitigations.dali.translation import translate
@@ -52,17 +52,17 @@ def drawn(transform: Any, paths: list[str], seed: int = 0) -> Arguments:
 
 
 def sizes_of(paths: list[str]) -> list[tuple[int, int]]:
-    return _read(batch_of(paths, 0, 0))[1]
+    return read_files(batch_of(paths, 0, 0)).sizes
 
 
 def by_dali(transform: Any, paths: list[str], seed: int = 0) -> Tensor:
     """Return the batch that DALI makes of these files."""
     translation = translate(transform)
     assert translation.chain is not None, [str(row) for row in translation.rows]
-    files, sizes, good = _read(batch_of(paths, 0, 0))
-    assert len(good) == len(paths)
+    read = read_files(batch_of(paths, 0, 0))
+    assert len(read.good) == len(paths)
     recipe = Recipe(translation.chain, None, 1, len(paths))
-    made = Images(recipe).make(files, arguments(translation.chain, sizes, seed))
+    made = Images(recipe).make(read.inputs, arguments(translation.chain, read.sizes, seed))
     assert isinstance(made, torch.Tensor)
     return made
 

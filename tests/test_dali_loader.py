@@ -236,7 +236,7 @@ def refused() -> dict[str, tuple[Any, dict[str, Any], str]]:
         "perspective": (
             chain([transforms.RandomPerspective(), to]),
             {},
-            "there is no equal in DALI",
+            "parallel lines",
         ),
         "pictures": (transforms.CenterCrop(9), {}, "it ends with PIL images"),
         "expanding": (chain([transforms.RandomRotation(9, expand=True), to]), {}, "expand=True"),

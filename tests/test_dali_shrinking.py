@@ -15,7 +15,8 @@ from dali_cases import SIZES, apart, by_torchvision, opened, picture  # noqa: E4
 from torchvision.transforms import functional as F  # noqa: E402
 from torchvision.transforms import transforms as v1  # noqa: E402
 
-from speedprof.mitigations.dali.engine import Lane, _read, batch_of  # noqa: E402
+from speedprof.mitigations.dali.batches import batch_of, read_files  # noqa: E402
+from speedprof.mitigations.dali.engine import Lane  # noqa: E402
 from speedprof.mitigations.dali.pipeline import Recipe, arguments  # noqa: E402
 from speedprof.mitigations.dali.shrinking import factors, possible  # noqa: E402
 from speedprof.mitigations.dali.translation import translate  # noqa: E402
@@ -48,9 +49,9 @@ def made(transform: Any, paths: list[str], seed: int = 4) -> Any:
 def shrunk(transform: Any, paths: list[str], seed: int = 4) -> tuple[list[int], dict[str, Any]]:
     chain = translate(transform).chain
     assert chain is not None
-    files, sizes, _good = _read(batch_of(paths, 0, 0))
-    given = arguments(chain, sizes, seed)
-    return factors(chain, files, sizes, given), given
+    read = read_files(batch_of(paths, 0, 0))
+    given = arguments(chain, read.sizes, seed)
+    return factors(chain, read.inputs, read.sizes, given), given
 
 
 def near(one: Any, other: Any) -> bool:

@@ -48,6 +48,7 @@ class ColorJitter(Step):
     def build(self, graph: Graph, given: Arguments) -> None:
         from nvidia.dali import fn
 
+        given = {name: graph.beside(value) for name, value in given.items()}
         channels = graph.channels()
         before = grey(channels)
         shared = given["c"] * before + given["e"] * fn.reductions.mean(before)
@@ -142,6 +143,6 @@ class RandomGrayscale(Step):
         return {"flags": draws.chance(random, len(sizes), self.probability).float()}, sizes
 
     def build(self, graph: Graph, given: Arguments) -> None:
-        share, channels = given["flags"], graph.channels()
+        share, channels = graph.beside(given["flags"]), graph.channels()
         shared = share * grey(channels)
         graph.put([(1.0 - share) * channel + shared for channel in channels])

@@ -2,48 +2,128 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from speedprof.mitigations.dali.translation import RefusedError
+from speedprof.mitigations.dali.batches import Batch, Read, read_files
+from speedprof.mitigations.dali.pipeline import FILES
+from speedprof.mitigations.dali.stage import RefusedError
+
+# Data sets of torchvision's that open `(path, label)` by their loader, as its folders do: by the
+# attributes with the paths and the labels, or with both.
+LISTS: dict[str, tuple[str, ...]] = {
+    "DTD": ("_image_files", "_labels"),
+    "FGVCAircraft": ("_image_files", "_labels"),
+    "Flowers102": ("_image_files", "_labels"),
+    "Food101": ("_image_files", "_labels"),
+    "SUN397": ("_image_files", "_labels"),
+    "Imagenette": ("_samples",),
+    "RenderedSST2": ("_samples",),
+    "StanfordCars": ("_samples",),
+}
+
+
+def located(dataset: Any, index: Any) -> tuple[Any, Any]:
+    """Return the data set that makes sample `index`, and its number there."""
+    from torch.utils.data import ConcatDataset, Subset
+
+    while True:
+        if type(dataset) is Subset:
+            dataset, index = dataset.dataset, dataset.indices[index]
+        elif type(dataset) is ConcatDataset:
+            index = index + len(dataset) if index < 0 else index
+            which = bisect_right(dataset.cumulative_sizes, index)
+            before = dataset.cumulative_sizes[which - 1] if which else 0
+            dataset, index = dataset.datasets[which], index - before
+        else:
+            return dataset, index
+
+
+def leaves(dataset: Any) -> list[Any]:
+    """Return the data sets that make the samples, without the parts and sums around them."""
+    from torch.utils.data import ConcatDataset, Subset
+
+    if type(dataset) is Subset:
+        return leaves(dataset.dataset)
+    if type(dataset) is ConcatDataset:
+        found = [leaf for inner in dataset.datasets for leaf in leaves(inner)]
+        return list({id(leaf): leaf for leaf in found}.values())
+    return [dataset]
 
 
 @dataclass(frozen=True)
 class Files:
-    """What stands behind the loader's data set: a torchvision folder, perhaps part of it."""
+    """A loader's data set of files that torchvision's own loader opens."""
 
-    folder: Any  # torchvision's DatasetFolder or ImageFolder
-    subsets: tuple[Any, ...]  # torch's Subset around it, outermost first
+    dataset: Any
+    transforms: tuple[Any, ...]  # of its leaves
+    channels = 3
+    source = FILES
+    told = ""
+    read: Callable[..., Read] = read_files
 
-    def sample(self, index: Any) -> tuple[str, Any]:
-        """Return path and label of what the loader calls sample `index`."""
-        for subset in self.subsets:
-            index = subset.indices[index]
-        path, label = self.folder.samples[index]
-        return str(path), label
+    def ask(self, index: Any) -> tuple[str, Any]:
+        """Return the path of a sample, and what is to be known of it when its image is made."""
+        leaf, at = located(self.dataset, index)
+        path, label = _entry(leaf, at)
+        return str(path), (leaf, label)
 
-    def label(self, label: Any) -> Any:
-        change = self.folder.target_transform
-        return label if change is None else change(label)
+    def fetch(self, own: Any, indices: list[Any]) -> Any:
+        return own.fetch(indices)
+
+    def sample(self, index: Any) -> Any:
+        return self.dataset[index]
+
+    def image(self, sample: Any) -> Any:
+        return sample[0]
+
+    def collate(self, images: Any, asked: list[Any], _batch: Batch, own: dict[int, Any]) -> Any:
+        """Put the batch together; `own` holds samples that the data set made, by their place."""
+        from torch.utils.data import default_collate
+
+        labels = [
+            own[place][1] if place in own else _label(*leaf_and_label)
+            for place, leaf_and_label in enumerate(asked)
+        ]
+        return [images, default_collate(labels)]
 
 
 def files(dataset: Any) -> Files:
     """Return the files of a loader's data set; raise RefusedError where it is of another kind."""
-    from torch.utils.data import Subset
-
-    subsets = []
-    while type(dataset) is Subset:
-        subsets.append(dataset)
-        dataset = dataset.dataset
-    kind = type(dataset)
-    if not (kind.__module__ == "torchvision.datasets.folder" or _inherits_reading(kind)):
-        raise RefusedError(f"{kind.__name__} is no torchvision ImageFolder or DatasetFolder")
-    _check_loader(dataset)
-    return Files(dataset, tuple(subsets))
+    found = leaves(dataset)
+    for leaf in found:
+        kind = type(leaf)
+        if not (_listed(leaf) or _folder(kind)):
+            raise RefusedError(f"{kind.__name__} is no torchvision ImageFolder or DatasetFolder")
+        _check_loader(leaf)
+    return Files(dataset, tuple(leaf.transform for leaf in found))
 
 
-def _inherits_reading(kind: Any) -> bool:
-    """Tell whether a class of the user's own reads its samples as torchvision's folder does."""
+def _entry(leaf: Any, at: Any) -> tuple[Any, Any]:
+    if not _listed(leaf):
+        path, label = leaf.samples[at]
+        return path, label
+    found = tuple(getattr(leaf, name)[at] for name in LISTS[type(leaf).__name__])
+    path, label = found if len(found) == 2 else found[0]
+    return path, label
+
+
+def _label(leaf: Any, label: Any) -> Any:
+    change = leaf.target_transform
+    return label if not change else change(label)
+
+
+def _listed(leaf: Any) -> bool:
+    kind = type(leaf)
+    if not kind.__module__.startswith("torchvision.datasets."):
+        return False
+    return all(hasattr(leaf, name) for name in ("loader", *LISTS.get(kind.__name__, ("?",))))
+
+
+def _folder(kind: Any) -> bool:
+    """Tell whether a class reads its samples as torchvision's folder does."""
     from torchvision.datasets import DatasetFolder
 
     if not issubclass(kind, DatasetFolder):

@@ -43,6 +43,14 @@ def order(random: Any, count: int, parts: int) -> Any:
     return torch.rand((count, parts), generator=random).argsort(dim=1)
 
 
+def choice(random: Any, count: int, weights: tuple[float, ...]) -> Any:
+    """Return the number of one of the weights for each sample, as often as they say."""
+    import torch
+
+    shares = torch.tensor(weights, dtype=torch.float64)
+    return torch.multinomial(shares, count, replacement=True, generator=random)
+
+
 def crops(random: Any, sizes: Any, scale: Pair, ratio: Pair) -> tuple[Any, Any]:
     """Return starts and shapes (height, width) of RandomResizedCrop, one row a sample."""
     import torch

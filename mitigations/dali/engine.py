@@ -7,11 +7,12 @@ import os
 import queue
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from concurrent.futures import CancelledError, Executor, ThreadPoolExecutor
 from typing import Any
 
-from speedprof.mitigations.dali.headers import Odd, look
-from speedprof.mitigations.dali.pipeline import Images, Recipe, arguments, seed_of
+from speedprof.mitigations.dali.batches import Batch, Read
+from speedprof.mitigations.dali.costs import Ledger, Meter
+from speedprof.mitigations.dali.pipeline import PIXELS, SHRUNK, Images, Recipe, arguments
 from speedprof.mitigations.dali.shrinking import factors, opened, possible, within
 from speedprof.mitigations.dali.steps import Arguments
 
@@ -19,37 +20,35 @@ NAME = "speedprof-dali"  # of the threads
 ENDED = "the threads that run DALI have ended"
 PATIENCE_S = 5.0  # for a thread to end
 LOOK_AGAIN_S = 1.0  # whether the threads still live
-PLACEHOLDER = (1, 1)  # the size of what DALI does not decode
-
-
-@dataclass(eq=False)
-class Batch:
-    """A batch to be made, and what came of it."""
-
-    paths: list[str]
-    seed: int
-    done: threading.Event = field(default_factory=threading.Event)
-    cancelled: bool = False
-    images: Any = None  # of the samples that DALI made, in order; None: none
-    odd: dict[int, str] = field(default_factory=dict)  # place in the batch: why it is not DALI's
-    failure: str | None = None  # why the whole batch is the script's
-
-    def fail(self, why: str) -> None:
-        self.images, self.failure = None, why
 
 
 class Engine:
     """The lanes of one loader. Batches are begun in the order in which they are given."""
 
-    def __init__(self, recipe: Recipe, lanes: int, guard: Callable[..., Any]) -> None:
-        """Build a pipeline for each lane; raises what DALI raises."""
+    def __init__(
+        self,
+        recipe: Recipe,
+        lanes: int,
+        guard: Callable[..., Any],
+        *,
+        readers: int = 1,
+        ledger: Ledger | None = None,
+    ) -> None:
+        """Build a pipeline for each lane; raises what DALI raises.
+
+        `readers` threads run data sets that open their samples themselves.
+        """
         self.recipe = recipe
+        self.ledger = ledger
         self._owner = os.getpid()
         self._closed = False
         self._waiting: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
+        self._pool = ThreadPoolExecutor(readers, thread_name_prefix=NAME)  # none before its use
         work = guard("remedy dali-loading: make a batch", self._work)
         self._lanes = [
-            threading.Thread(target=work, args=(Lane(recipe),), name=NAME, daemon=True)
+            threading.Thread(
+                target=work, args=(Lane(recipe, self._pool, ledger),), name=NAME, daemon=True
+            )
             for _ in range(lanes)
         ]
         for lane in self._lanes:
@@ -79,9 +78,12 @@ class Engine:
             return
         for _ in self._lanes:
             self._waiting.put(None)
-        for lane in self._lanes:
-            if lane is not threading.current_thread():
-                lane.join(PATIENCE_S)
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        for thread in (*self._lanes, *self._pool._threads):
+            if thread is not threading.current_thread():
+                thread.join(PATIENCE_S)
+        if self.ledger is not None:
+            self.ledger.flush()
 
     def _work(self, lane: Lane) -> None:
         while (batch := self._waiting.get()) is not None:
@@ -99,27 +101,40 @@ class Engine:
 class Lane:
     """The pipelines of one thread: of files, and of images that were shrunk while decoding."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self._recipe = recipe
+    def __init__(
+        self, recipe: Recipe, pool: Executor | None = None, ledger: Ledger | None = None
+    ) -> None:
+        self._recipe, self._pool, self._ledger = recipe, pool, ledger
         self._build()
 
     def _build(self) -> None:
-        shrunk = dataclasses.replace(self._recipe, decoded=True)
-        self._of_files = Images(self._recipe)
-        self._of_pixels = Images(shrunk) if shrunk.shrink and possible(shrunk.chain) else None
+        recipe = self._recipe
+        shrinks = recipe.shrink and recipe.source != PIXELS and possible(recipe.chain)
+        self._of_all = Images(recipe)
+        self._of_shrunk = Images(dataclasses.replace(recipe, source=SHRUNK)) if shrinks else None
 
     def make(self, batch: Batch) -> None:
         """Make what DALI can of a batch, and remember why not the rest."""
-        files, sizes, good = _read(batch)
+        meter = None if self._ledger is None else Meter(self._threads())
+        try:
+            read = batch.read(batch, self._pool)
+        except (RuntimeError, CancelledError) as error:  # the readers have ended
+            batch.fail(first_line(error))
+            return
+        self._transform(batch, read)
+        if meter is not None and self._ledger is not None:
+            self._ledger.made(len(batch.samples), *meter.read(), read)
+
+    def _transform(self, batch: Batch, read: Read) -> None:
         chain = self._recipe.chain
         try:
-            given = arguments(chain, sizes, batch.seed)
-            few = factors(chain, files, sizes, given) if self._of_pixels else [1] * len(files)
-            whole = [place for place in good if few[place] == 1]
-            small = [place for place in good if few[place] > 1]
+            given = arguments(chain, read.sizes, batch.seed)
+            few = self._factors(read, given)
+            whole = [place for place in read.good if few[place] == 1]
+            small = [place for place in read.good if few[place] > 1]
             made = [
-                (whole, self._whole([files[p] for p in whole], _of(given, whole))),
-                (small, self._small([(files[p], few[p], sizes[p]) for p in small], given, small)),
+                (whole, self._whole([read.inputs[p] for p in whole], _of(given, whole))),
+                (small, self._small(read, few, given, small)),
             ]
         except ValueError as error:
             batch.fail(first_line(error))
@@ -134,18 +149,26 @@ class Lane:
         elif parts:
             batch.images = _joined(parts)
 
-    def _whole(self, files: list[Any], given: Arguments) -> Any:
-        return self._of_files.make(files, given) if files else None
+    def _threads(self) -> set[int]:
+        return self._of_all.threads | (self._of_shrunk.threads if self._of_shrunk else set())
 
-    def _small(self, files: list[Any], given: Arguments, places: list[int]) -> Any:
+    def _factors(self, read: Read, given: Arguments) -> list[int]:
+        if self._of_shrunk is None:
+            return [1] * len(read.inputs)
+        return factors(self._recipe.chain, read.inputs, read.sizes, given)
+
+    def _whole(self, inputs: list[Any], given: Arguments) -> Any:
+        return self._of_all.make(inputs, given) if inputs else None
+
+    def _small(self, read: Read, few: list[int], given: Arguments, places: list[int]) -> Any:
         import torch
 
-        if not files or self._of_pixels is None:
+        if not places or self._of_shrunk is None:
             return None
-        pixels = [opened(data, factor) for data, factor, _size in files]
-        before = torch.tensor([size for _data, _factor, size in files])
+        pixels = [opened(read.inputs[place], few[place]) for place in places]
+        before = torch.tensor([read.sizes[place] for place in places])
         after = torch.tensor([image.shape[:2] for image in pixels])
-        return self._of_pixels.make(pixels, within(_of(given, places), before, after))
+        return self._of_shrunk.make(pixels, within(_of(given, places), before, after))
 
 
 def _of(given: Arguments, places: list[int]) -> Arguments:
@@ -162,33 +185,7 @@ def _joined(parts: list[tuple[list[int], Any]]) -> Any:
     return torch.cat([images for _part, images in parts])[places.argsort()]
 
 
-def _read(batch: Batch) -> tuple[list[Any], list[tuple[int, int]], list[int]]:
-    """Return bytes and sizes of all files, and the places of those that DALI decodes."""
-    import numpy as np
-
-    files, sizes, good = [], [], []
-    for place, path in enumerate(batch.paths):
-        try:
-            with open(path, "rb") as file:
-                data = file.read()
-            found = look(data)
-        except (OSError, IndexError) as error:
-            data, found = b"", Odd(type(error).__name__)
-        files.append(np.frombuffer(data, dtype=np.uint8))
-        if isinstance(found, Odd):
-            batch.odd[place] = found.why
-            sizes.append(PLACEHOLDER)
-            continue
-        good.append(place)
-        sizes.append((found.height, found.width))
-    return files, sizes, good
-
-
 def first_line(error: Exception) -> str:
     """Return what an error of DALI says first; it goes on with its own stack."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return lines[0][:200] if lines else type(error).__name__
-
-
-def batch_of(paths: list[str], epoch: int, number: int) -> Batch:
-    return Batch(paths, seed_of(epoch, number))

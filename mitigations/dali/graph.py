@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 GREY_WEIGHTS = (0.299, 0.587, 0.114)  # ITU-R 601, as Pillow's "L" and torchvision's grayscale
@@ -61,6 +62,39 @@ class Graph:
 
     def set(self, image: Any) -> None:
         self._image = image
+
+    def some(
+        self, flags: Any, build: Callable[[Graph, dict[str, Any]], None], given: dict[str, Any]
+    ) -> None:
+        """Let `build` work on the images with a flag; the others stay as they are."""
+        from nvidia.dali import fn
+
+        self.settle()
+        inside, outside = fn._conditional.split(self._image, predicate=flags)
+        chosen = {
+            name: fn._conditional.split(value, predicate=flags)[0] for name, value in given.items()
+        }
+        branch = Graph(inside, gpu=self._gpu, decoded=True)
+        branch.floating, branch.finished = self.floating, self.finished
+        build(branch, chosen)
+        branch.settle()
+        self._image = fn._conditional.merge(branch.pixels(), outside, predicate=flags)
+
+    def settle(self) -> None:
+        """Do what was put off, and round levels: the image holds bytes, or floats from 0 to 1."""
+        from nvidia.dali import fn, types
+
+        image = self.upright()
+        self._image = fn.cast(image, dtype=types.UINT8) if self._levels else image
+        self._levels = False
+
+    @property
+    def device(self) -> str:
+        return "gpu" if self._gpu else "cpu"
+
+    def beside(self, argument: Any) -> Any:
+        """Return an argument where the pixels are, for arithmetic with them."""
+        return argument.gpu() if self._gpu else argument
 
     def mirror(self, flags: Any) -> None:
         if self._mirror is not None or self.finished:

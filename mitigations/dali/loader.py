@@ -8,16 +8,19 @@ single samples, or a whole batch after an error.
 from __future__ import annotations
 
 import functools
-import random
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from speedprof.mitigations.dali.batches import Batch
 from speedprof.mitigations.dali.datasets import Files
-from speedprof.mitigations.dali.engine import Batch, Engine, batch_of
+from speedprof.mitigations.dali.engine import Engine
+from speedprof.mitigations.dali.pipeline import seed_of
+from speedprof.mitigations.dali.proxies import Own
+from speedprof.mitigations.dali.randomness import drawing_unseen
+from speedprof.mitigations.dali.threads import spent
 
 MOST_FAILURES = 3  # batches one after the other; then DALI is given up for this loader
 
@@ -27,7 +30,7 @@ class Making:
     """How the images of one loader are made."""
 
     engine: Engine
-    files: Files
+    data: Files | Own
     ahead: int  # batches in the making or waiting for the training
     note: Callable[[str], None]
     give_up: Callable[[], None]  # for the passes to come
@@ -38,7 +41,7 @@ class Begun:
     """A batch that was asked for."""
 
     indices: list[Any]
-    labels: list[Any]
+    asked: list[Any]  # what the data set's reader remembers of each
     batch: Batch
 
 
@@ -104,9 +107,11 @@ class Supply:
                 self._exhausted = True
                 return
             self._count += 1
-            samples = [self._making.files.sample(index) for index in indices]
-            batch = batch_of([path for path, _ in samples], self._seed, self._count)
-            self._begun.append(Begun(indices, [label for _, label in samples], batch))
+            data = self._making.data
+            asked = [data.ask(index) for index in indices]
+            seed = seed_of(self._seed, self._count)
+            batch = Batch([sample for sample, _ in asked], seed, data.read)
+            self._begun.append(Begun(indices, [rest for _, rest in asked], batch))
             if self._given_up:
                 batch.fail("DALI was given up")
                 batch.done.set()
@@ -117,29 +122,28 @@ class Supply:
         batch = begun.batch
         if batch.images is None and (batch.failure or not batch.odd):
             self._failed(batch.failure or "there are no images", most=MOST_FAILURES)
-            return self._own.fetch(begun.indices)
+            return self._making.data.fetch(self._own, begun.indices)
         self._failures = 0
         for why in batch.odd.values():
             self._making.note(f"files opened by the script's own data set: {why}")
         if len(batch.odd) == len(begun.indices):
-            return self._own.fetch(begun.indices)
+            return self._making.data.fetch(self._own, begun.indices)
         if not self._compared:
             self._compared = True
-            if (apart := difference(self._own.dataset, begun)) is not None:
+            if (apart := difference(self._making.data, begun)) is not None:
                 self._failed(apart, most=1)
-                return self._own.fetch(begun.indices)
+                return self._making.data.fetch(self._own, begun.indices)
         return self._collated(begun)
 
     def _collated(self, begun: Begun) -> Any:
-        from torch.utils.data import default_collate
-
-        files, batch = self._making.files, begun.batch
-        own = {place: self._own.dataset[begun.indices[place]] for place in sorted(batch.odd)}
-        labels = [
-            own[place][1] if place in own else files.label(label)
-            for place, label in enumerate(begun.labels)
-        ]
-        return [_merged(batch.images, own), default_collate(labels)]
+        data, batch, ledger = self._making.data, begun.batch, self._making.engine.ledger
+        own = {place: data.sample(begun.indices[place]) for place in sorted(batch.odd)}
+        before = spent()
+        images = _merged(batch.images, {place: data.image(one) for place, one in own.items()})
+        made = data.collate(images, begun.asked, batch, own)
+        if ledger is not None:
+            ledger.collated(spent() - before)
+        return made
 
     def _failed(self, why: str, *, most: int) -> None:
         """Remember a batch that DALI did not make; after so many it is given up."""
@@ -159,11 +163,15 @@ def own_fetcher(loader: Any) -> Any:
     return fetcher(loader.dataset, True, loader.collate_fn, loader.drop_last)
 
 
-def difference(dataset: Any, begun: Begun) -> str | None:
+def difference(data: Files | Own, begun: Begun) -> str | None:
     """Return how the images differ in shape or type from what the script would get."""
     place = next(p for p in range(len(begun.indices)) if p not in begun.batch.odd)
-    with _drawing_unseen():
-        image, _label = dataset[begun.indices[place]]
+    with drawing_unseen():
+        sample = data.sample(begun.indices[place])
+    try:
+        image = data.image(sample)
+    except (IndexError, KeyError, TypeError):
+        return "the data set's own sample has no image there"
     images = begun.batch.images
     found, wanted = (tuple(images.shape[1:]), images.dtype), (tuple(image.shape), image.dtype)
     if found == wanted:
@@ -171,26 +179,13 @@ def difference(dataset: Any, begun: Begun) -> str | None:
     return f"DALI gives {found[0]} of {found[1]}, the data set {wanted[0]} of {wanted[1]}"
 
 
-@contextmanager
-def _drawing_unseen() -> Iterator[None]:
-    """Leave the generators that transforms draw from as they are."""
-    import torch
-
-    kept = random.getstate()
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        random.setstate(kept)
-
-
 def _merged(images: Any, own: dict[int, Any]) -> Any:
-    """Return the batch with the samples that the data set made, each at its place."""
+    """Return the batch with the images that the data set made, each at its place."""
     import torch
 
     if not own:
         return images
     rows = list(images)
     for place in sorted(own):
-        rows.insert(place, own[place][0].to(images.device))
+        rows.insert(place, own[place].to(images.device))
     return torch.stack(rows)

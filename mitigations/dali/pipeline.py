@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from speedprof.mitigations.dali.chains import built, drawn
 from speedprof.mitigations.dali.graph import Graph
 from speedprof.mitigations.dali.shrinking import within
 from speedprof.mitigations.dali.steps import Arguments, Step
+from speedprof.mitigations.dali.threads import alive
 
-FILES = "files"
+INPUT = "images"  # what the pipeline calls them
+FILES, SHRUNK, PIXELS = "files", "shrunk", "pixels"  # sources: encoded, or opened already
 EXAMPLE = (480, 640)  # height and width, to learn which arguments there are
 SEEDS = 1 << 32  # of torch's generator on the CPU
 STRIDE = 0x9E3779B97F4A7C15  # 2^64 over the golden ratio: spreads numbers that follow each other
@@ -24,7 +27,7 @@ class Recipe:
     threads: int
     most: int  # samples in a batch
     shrink: bool = False  # large JPEGs, while they are decoded
-    decoded: bool = False  # takes pixels in place of files
+    source: str = FILES  # SHRUNK: pixels of files that were shrunk; PIXELS: of the data set
 
 
 class Images:
@@ -42,15 +45,17 @@ class Images:
         )
         with self._pipeline:
             self._pipeline.set_outputs(_written(recipe))
+        before = alive()
         self._pipeline.build()
+        self.threads = alive() - before  # DALI's own; a few of others if they began just now
 
-    def make(self, files: list[Any], given: Arguments) -> Any:
+    def make(self, inputs: list[Any], given: Arguments) -> Any:
         """Return the images as one tensor; None where their sizes differ.
 
         Raises RuntimeError where a file cannot be decoded; the pipeline is of no use then.
         """
-        inputs = {name: _held(value) for name, value in given.items()}
-        (made,) = self._pipeline.run(**{FILES: files}, **inputs)
+        parameters = {name: _held(value) for name, value in given.items()}
+        (made,) = self._pipeline.run(**{INPUT: inputs}, **parameters)
         if not made.is_dense_tensor():
             return None
         return _owned(made.as_tensor(), self.recipe.gpu)
@@ -61,12 +66,7 @@ def arguments(chain: tuple[Step, ...], sizes: list[tuple[int, int]], seed: int) 
     import torch
 
     random = torch.Generator().manual_seed(seed)
-    at = torch.tensor(sizes)
-    given: Arguments = {}
-    for number, step in enumerate(chain):
-        drawn, at = step.draw(random, at)
-        given |= {f"{number}_{name}": value for name, value in drawn.items()}
-    return given
+    return drawn(chain, random, torch.tensor(sizes))[0]
 
 
 def seed_of(epoch: int, batch: int) -> int:
@@ -78,18 +78,17 @@ def _written(recipe: Recipe) -> Any:
     import torch
     from nvidia.dali import fn, types
 
-    what: dict[str, Any] = {"ndim": 3, "layout": "HWC"} if recipe.decoded else {"ndim": 1}
-    source = fn.external_source(name=FILES, device="cpu", dtype=types.UINT8, **what)
-    graph = Graph(source, gpu=recipe.gpu is not None, decoded=recipe.decoded)
+    opened = recipe.source != FILES
+    what: dict[str, Any] = {"ndim": 3, "layout": "HWC"} if opened else {"ndim": 1}
+    source = fn.external_source(name=INPUT, device="cpu", dtype=types.UINT8, **what)
+    if opened and recipe.gpu is not None:
+        source = source.gpu()
+    graph = Graph(source, gpu=recipe.gpu is not None, decoded=opened)
     example = arguments(recipe.chain, [EXAMPLE], seed=0)
-    if recipe.decoded:
+    if recipe.source == SHRUNK:
         size = torch.tensor([EXAMPLE])
         example = within(example, size, size)
-    for number, step in enumerate(recipe.chain):
-        start = f"{number}_"
-        names = [name for name in example if name.startswith(start)]
-        given = {name[len(start) :]: _source(name, example[name]) for name in names}
-        step.build(graph, given)
+    built(recipe.chain, graph, {name: _source(name, value) for name, value in example.items()})
     return graph.output()
 
 
@@ -98,7 +97,13 @@ def _source(name: str, value: Any) -> Any:
     import torch
     from nvidia.dali import fn, types
 
-    kind = {torch.int32: types.INT32, torch.float32: types.FLOAT}[value.dtype]
+    kinds = {
+        torch.int32: types.INT32,
+        torch.float32: types.FLOAT,
+        torch.uint8: types.UINT8,
+        torch.bool: types.BOOL,
+    }
+    kind = kinds[value.dtype]
     return fn.external_source(name=name, device="cpu", dtype=kind, ndim=value.dim() - 1)
 
 

@@ -111,6 +111,24 @@ class CenterCrop(Step):
 
 
 @dataclass(frozen=True)
+class Pad(Step):
+    padding: tuple[int, int, int, int]  # left, top, right, bottom
+    fill: float
+    told: ClassVar[str] = "slice, with the fill around the image"
+
+    def draw(self, random: Any, sizes: Any) -> tuple[Arguments, Any]:
+        import torch
+
+        left, top, right, bottom = self.padding
+        padded = sizes + torch.tensor([top + bottom, left + right])
+        start = torch.tensor([-top, -left]).expand(len(sizes), 2)
+        return {"start": start.int(), "shape": padded.int()}, padded
+
+    def build(self, graph: Graph, given: Arguments) -> None:
+        graph.crop(given["start"], given["shape"], fill=self.fill)
+
+
+@dataclass(frozen=True)
 class RandomCrop(Step):
     size: tuple[int, int]
     padding: tuple[int, int, int, int]  # left, top, right, bottom
@@ -186,16 +204,15 @@ class RandomAffine(Step):
         return {"matrix": matrix.float()}, sizes
 
     def build(self, graph: Graph, given: Arguments) -> None:
-        from nvidia.dali import fn, types
+        warped(graph, given["matrix"], self.interpolation, self.fill)
 
-        graph.set(
-            fn.warp_affine(
-                graph.upright(),
-                matrix=given["matrix"],
-                interp_type=getattr(types, f"INTERP_{self.interpolation}"),
-                fill_value=self.fill,
-            )
-        )
+
+def warped(graph: Graph, matrix: Any, interpolation: str, fill: float) -> None:
+    """Take each pixel from where its matrix says, from output to input."""
+    from nvidia.dali import fn, types
+
+    how = getattr(types, f"INTERP_{interpolation}")
+    graph.set(fn.warp_affine(graph.upright(), matrix=matrix, interp_type=how, fill_value=fill))
 
 
 @dataclass(frozen=True)

@@ -11,11 +11,14 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from speedprof.mitigations.dali.costs import ledger
 from speedprof.mitigations.dali.datasets import Files, files
 from speedprof.mitigations.dali.engine import Engine, first_line
 from speedprof.mitigations.dali.loader import Making, pass_class
 from speedprof.mitigations.dali.pipeline import Recipe
-from speedprof.mitigations.dali.translation import RefusedError, Translation, translate
+from speedprof.mitigations.dali.proxies import Known, Own
+from speedprof.mitigations.dali.stage import RefusedError
+from speedprof.mitigations.dali.translation import Translation, translate
 
 FAILURES = (RuntimeError, TypeError, ValueError, ImportError)  # of building a pipeline
 
@@ -41,6 +44,8 @@ class Takeover:
         self._engines: weakref.WeakKeyDictionary[Any, Engine] = weakref.WeakKeyDictionary()
         self._given_up: weakref.WeakSet[Any] = weakref.WeakSet()
         self._told: weakref.WeakKeyDictionary[Any, Translation] = weakref.WeakKeyDictionary()
+        self._known: weakref.WeakKeyDictionary[Any, Known] = weakref.WeakKeyDictionary()
+        self._no_proxy: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
         self.taken = 0  # loaders
 
     def begin(self, loader: Any) -> Any:
@@ -48,22 +53,22 @@ class Takeover:
         if loader in self._given_up:
             return None
         try:
-            found = _suitable(loader)
-            translation = self._translated(loader, found)
-            recipe = self._recipe(loader, translation)
+            _check(loader)
+            data, translation = self._understood(loader)
+            recipe = self._recipe(loader, translation, data)
             engine = self._engine(loader, recipe)
         except RefusedError as refusal:
             self._note(f"{_named(loader)} stays as it is: {refusal}")
             return None
         making = Making(
             engine=engine,
-            files=found,
+            data=data,
             ahead=2 * self._terms.prefetch,
             note=self._note,
             give_up=functools.partial(self._given_up.add, loader),
         )
         keeping = loader.persistent_workers and loader in self._told
-        self._tell(loader, translation)
+        self._tell(loader, translation, data)
         with _nothing_drawn(loader.generator) if keeping else nullcontext():
             return pass_class()(loader, making)
 
@@ -74,8 +79,25 @@ class Takeover:
             engine.close()
         self._engines.clear()
 
-    def _translated(self, loader: Any, found: Files) -> Translation:
-        translation = translate(found.folder.transform)
+    def _understood(self, loader: Any) -> tuple[Files | Own, Translation]:
+        """Return who opens the loader's samples, DALI or the data set itself, and the chain."""
+        data, no_files = _opening(loader.dataset)
+        translation = self._translated(loader, data)
+        if isinstance(data, Files):
+            return data, translation
+        if loader in self._no_proxy:
+            raise RefusedError(self._no_proxy[loader])
+        try:
+            self._known[loader] = data.look(self._known.get(loader))
+        except RefusedError as refusal:
+            self._no_proxy[loader] = f"{no_files}; {refusal}"
+            raise RefusedError(self._no_proxy[loader]) from refusal
+        return data, self._translated(loader, data)
+
+    def _translated(self, loader: Any, data: Files | Own) -> Translation:
+        translation, *others = (translate(one, data.channels) for one in data.transforms)
+        if any(other != translation for other in others):
+            raise RefusedError("its parts have different transforms")
         refused = [str(row) for row in translation.rows if row.became is None]
         if refused:
             raise RefusedError("; ".join(refused))
@@ -84,16 +106,19 @@ class Takeover:
             raise RefusedError("nothing in it is random, as in validation (validation = true)")
         return translation
 
-    def _recipe(self, loader: Any, translation: Translation) -> Recipe:
+    def _recipe(self, loader: Any, translation: Translation, data: Files | Own) -> Recipe:
         terms = self._terms
-        threads = terms.threads or len(os.sched_getaffinity(0))
         return Recipe(
             chain=translation.chain or (),
             gpu=_device() if terms.gpu else None,
-            threads=max(threads // terms.prefetch, 1),
+            threads=max(self._threads() // terms.prefetch, 1),
             most=_largest(loader),
             shrink=terms.shrink and not terms.gpu,
+            source=data.source,
         )
+
+    def _threads(self) -> int:
+        return self._terms.threads or len(os.sched_getaffinity(0))
 
     def _engine(self, loader: Any, recipe: Recipe) -> Engine:
         """Return the loader's engine, a new one where its transform was changed."""
@@ -103,7 +128,13 @@ class Takeover:
         if engine is not None:
             engine.close()
         try:
-            engine = Engine(recipe, self._terms.prefetch, self._guard)
+            engine = Engine(
+                recipe,
+                self._terms.prefetch,
+                self._guard,
+                readers=self._threads(),
+                ledger=ledger(),
+            )
         except FAILURES as error:
             self._given_up.add(loader)
             raise RefusedError(f"DALI cannot build its pipeline: {first_line(error)}") from error
@@ -113,24 +144,43 @@ class Takeover:
         weakref.finalize(loader, engine.close)
         return engine
 
-    def _tell(self, loader: Any, translation: Translation) -> None:
+    def _tell(self, loader: Any, translation: Translation, data: Files | Own) -> None:
         if self._told.get(loader) == translation:
             return
         self.taken += loader not in self._told
         self._told[loader] = translation
         table = "; ".join(str(row) for row in translation.rows)
-        self._note(f"{_named(loader)} through DALI: {table}")
+        self._note(f"{_named(loader)} through DALI: {data.told}{table}")
 
 
-def _suitable(loader: Any) -> Files:
-    """Return the loader's files; raise RefusedError where its batches are made in another way."""
+def _opening(dataset: Any) -> tuple[Files | Own, str]:
+    """Return who opens the samples of a data set, and why it is not DALI."""
+    try:
+        return files(dataset), ""
+    except RefusedError as no_files:
+        try:
+            return Own(dataset), str(no_files)
+        except RefusedError as no_proxy:
+            raise RefusedError(f"{no_files}; {no_proxy}") from no_proxy
+
+
+def _check(loader: Any) -> None:
+    """Raise RefusedError where the loader's batches are made in another way than most are."""
     from torch.utils.data import default_collate
 
     if not loader._auto_collation:
         raise RefusedError("it has no batches (batch_size=None)")
     if loader.collate_fn is not default_collate:
         raise RefusedError("it has a collate_fn of its own")
-    return files(loader.dataset)
+    if loader.num_workers == 0 and _keeps_state(loader):
+        raise RefusedError("its sampler keeps a state, and DALI asks for indices ahead")
+
+
+def _keeps_state(loader: Any) -> bool:
+    """Tell whether a sampler can be saved amid an epoch, so that its position counts."""
+    samplers = (loader.sampler, loader.batch_sampler)
+    inner = [getattr(sampler, "sampler", None) for sampler in samplers]
+    return any(hasattr(sampler, "state_dict") for sampler in (*samplers, *inner))
 
 
 def _largest(loader: Any) -> int:

@@ -2,27 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import copy
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from speedprof.mitigations.dali import colours, steps
+from speedprof.mitigations.dali import choices, steps
+from speedprof.mitigations.dali.stage import RefusedError, Stage
 from speedprof.mitigations.dali.steps import Step
+from speedprof.mitigations.dali.translators import TRANSLATORS
 
-INTERPOLATIONS = {
-    "nearest": "NN",
-    "nearest-exact": "NN",
-    "bilinear": "LINEAR",
-    "bicubic": "CUBIC",
-    "lanczos": "LANCZOS3",
-}
-WARPS = {"nearest": "NN", "nearest-exact": "NN", "bilinear": "LINEAR"}
 CHAINS = ("Compose", "Sequential")
+CHOICES = ("RandomApply", "RandomChoice", "RandomOrder")
+MOST_IN_ORDER = 4  # each place in the order has a copy of every operator
+RESIZING = (steps.Resize, steps.RandomResizedCrop, steps.CenterCrop, steps.RandomCrop, steps.Pad)
 AFTER_NORMALIZE = ("RandomErasing", "ToPureTensor", "Identity")
-
-
-class RefusedError(Exception):
-    """A transform has no equal in DALI; the text says why."""
+SEVERAL = "it gives several images of one"
+SIZES = "it gives images of several sizes"
+REASONS = {
+    "Lambda": "it is a function of the script's own",
+    "RandomPerspective": "DALI's warp_affine keeps parallel lines parallel",
+    "ElasticTransform": "DALI has no warp by a field of shifts that is drawn",
+    "AugMix": "it mixes several chains of one image",
+    "FiveCrop": SEVERAL,
+    "TenCrop": SEVERAL,
+    "RandomResize": SIZES,
+    "RandomShortestSize": SIZES,
+    "ScaleJitter": SIZES,
+    "RandomZoomOut": SIZES,
+    "RandomIoUCrop": SIZES,
+}
 
 
 @dataclass(frozen=True)
@@ -49,33 +58,39 @@ class Translation:
         return any(step.random for step in self.chain or ())
 
 
-class Stage:
-    """What the images are between two transforms: PIL's, tensors of bytes, or of floats."""
-
-    def __init__(self) -> None:
-        self.kind = "PIL"
-        self.channels = 3
-        self.normalised = False
-
-
-def translate(transform: Any) -> Translation:
+def translate(transform: Any, channels: int = 3) -> Translation:
     """Translate a data set's transform; every transform that is refused is named."""
-    stage = Stage()
+    stage = Stage(channels=channels)
     rows: list[Row] = []
-    chain: list[Step] = []
-    for one in _flat(transform):
-        name = type(one).__name__
-        try:
-            found = _one(one, stage)
-        except RefusedError as refusal:
-            rows.append(Row(name, None, str(refusal)))
-            continue
-        rows.append(Row(name, " and ".join(step.told for step in found) or Step.told))
-        chain.extend(found)
+    chain = _chain(_flat(transform), stage, rows)
     if stage.kind == "PIL" and all(row.became for row in rows):
         rows.append(Row("the chain", None, "it ends with PIL images, not with tensors"))
     whole = all(row.became for row in rows)
     return Translation(tuple(rows), tuple(chain) if whole else None)
+
+
+def is_transform(value: Any) -> bool:
+    """Tell whether a value is a transform of torchvision's, or a chain that starts with one."""
+    flat = _flat(value) if value is not None else []
+    return bool(flat) and _torchvisions(flat[0]) and callable(value)
+
+
+def _chain(
+    transforms: Iterable[Any], stage: Stage, rows: list[Row], inside: str = ""
+) -> list[Step]:
+    """Return the steps of transforms one after the other; what is refused is but a row."""
+    chain: list[Step] = []
+    for one in transforms:
+        name = type(one).__name__ + inside
+        at = len(rows)
+        try:
+            found = _one(one, stage, rows)
+        except RefusedError as refusal:
+            rows.insert(at, Row(name, None, str(refusal)))
+            continue
+        rows.insert(at, Row(name, " and ".join(step.told for step in found) or Step.told))
+        chain.extend(found)
+    return chain
 
 
 def _flat(transform: Any) -> list[Any]:
@@ -92,267 +107,48 @@ def _torchvisions(transform: Any) -> bool:
     return type(transform).__module__.startswith("torchvision.transforms.")
 
 
-def _one(transform: Any, stage: Stage) -> list[Step]:
+def _one(transform: Any, stage: Stage, rows: list[Row]) -> list[Step]:
     name = type(transform).__name__
-    known = TRANSLATORS.get(name)
     if not _torchvisions(transform):
         raise RefusedError(f"it is not torchvision's but {type(transform).__module__}'s")
-    if known is None:
-        raise RefusedError("there is no equal in DALI")
     if stage.normalised and name not in AFTER_NORMALIZE:
         raise RefusedError("it comes after Normalize")
+    if name in CHOICES:
+        return [_choice(transform, stage, rows)]
+    known = TRANSLATORS.get(name)
+    if known is None:
+        raise RefusedError(REASONS.get(name, "there is no equal in DALI"))
     return known(transform, stage)
 
 
-# -- geometry
-
-
-def _resize(transform: Any, stage: Stage) -> list[Step]:
-    size = _ints(transform.size)
-    if transform.max_size is not None and len(size) == 2:
-        raise RefusedError("max_size goes with one length only")
-    return [
-        steps.Resize(
-            size=size,
-            most=transform.max_size,
-            **_filter(transform, stage),
-        )
-    ]
-
-
-def _random_resized_crop(transform: Any, stage: Stage) -> list[Step]:
-    return [
-        steps.RandomResizedCrop(
-            size=_pair(transform.size),
-            scale=_floats(transform.scale),
-            ratio=_floats(transform.ratio),
-            **_filter(transform, stage),
-        )
-    ]
-
-
-def _center_crop(transform: Any, _stage: Stage) -> list[Step]:
-    return [steps.CenterCrop(_pair(transform.size))]
-
-
-def _random_crop(transform: Any, stage: Stage) -> list[Step]:
-    if transform.pad_if_needed:
-        raise RefusedError("pad_if_needed")
-    padding = (0, 0, 0, 0)
-    if transform.padding is not None:
-        if transform.padding_mode != "constant":
-            raise RefusedError(f"padding_mode={transform.padding_mode}")
-        given = _ints(transform.padding)
-        padding = {1: given * 4, 2: given * 2, 4: given}[len(given)]  # type: ignore[assignment]
-    return [steps.RandomCrop(_pair(transform.size), padding, _fill(transform, stage))]
-
-
-def _horizontal(transform: Any, _stage: Stage) -> list[Step]:
-    return [steps.RandomFlip(float(transform.p), horizontal=True)]
-
-
-def _vertical(transform: Any, _stage: Stage) -> list[Step]:
-    return [steps.RandomFlip(float(transform.p), horizontal=False)]
-
-
-def _rotation(transform: Any, stage: Stage) -> list[Step]:
-    if transform.expand:
-        raise RefusedError("expand=True gives images of several sizes")
-    low, high = _floats(transform.degrees)
-    return [_affine_step(transform, stage, degrees=(-high, -low))]
-
-
-def _affine(transform: Any, stage: Stage) -> list[Step]:
-    given = {
-        name: None if getattr(transform, name) is None else _floats(getattr(transform, name))
-        for name in ("translate", "scale", "shear")
-    }
-    return [_affine_step(transform, stage, degrees=_floats(transform.degrees), **given)]
-
-
-def _affine_step(transform: Any, stage: Stage, **given: Any) -> Step:
-    named = _named(transform.interpolation)
-    if named not in WARPS:
-        raise RefusedError(f"warp_affine has no {named} interpolation")
-    center = None if transform.center is None else _floats(transform.center)
-    ranges = {"translate": None, "scale": None, "shear": None} | given
-    return steps.RandomAffine(
-        center=center, interpolation=WARPS[named], fill=_fill(transform, stage), **ranges
+def _choice(transform: Any, stage: Stage, rows: list[Row]) -> Step:
+    """Translate what some images go through and others do not."""
+    name = type(transform).__name__
+    groups = (
+        [transform.transforms] if name == "RandomApply" else [[t] for t in transform.transforms]
     )
+    found = tuple(_alternative(group, stage, rows, name) for group in groups)
+    if name == "RandomApply":
+        return choices.RandomApply(found[0], float(transform.p))
+    if name == "RandomChoice":
+        weights = getattr(transform, "p", None) or [1.0] * len(found)
+        return choices.RandomChoice(found, tuple(float(weight) for weight in weights))
+    if len(found) > MOST_IN_ORDER:
+        raise RefusedError(f"an order of more than {MOST_IN_ORDER}")
+    if any(isinstance(step, RESIZING) for inner in found for step in inner):
+        raise RefusedError("what changes the size, in any order")
+    return choices.RandomOrder(found)
 
 
-def _blur(transform: Any, _stage: Stage) -> list[Step]:
-    kernel = _pair(transform.kernel_size)
-    return [steps.GaussianBlur(kernel, _floats(transform.sigma))]
-
-
-def _erasing(transform: Any, stage: Stage) -> list[Step]:
-    if stage.kind == "PIL":
-        raise RefusedError("it takes tensors, and these are PIL images")
-    value = transform.value
-    if value is None or isinstance(value, str):
-        raise RefusedError("noise in place of what is erased")
-    values = _floats(value) if isinstance(value, (list, tuple)) else (float(value),)
-    if stage.kind == "bytes":
-        raise RefusedError("it comes before the conversion to floats")
-    scale, ratio = _floats(transform.scale), _floats(transform.ratio)
-    return [steps.RandomErasing(float(transform.p), scale, ratio, values)]
-
-
-# -- colours
-
-
-def _jitter(transform: Any, stage: Stage) -> list[Step]:
-    if stage.channels != 3:
-        raise RefusedError("the images have one channel")
-    names = ("brightness", "contrast", "saturation", "hue")
-    ranges = [getattr(transform, name) for name in names]
-    kept = [None if one is None else _floats(one) for one in ranges]
-    return [colours.ColorJitter(tuple(kept))] if any(kept) else []  # type: ignore[arg-type]
-
-
-def _grayscale(transform: Any, stage: Stage) -> list[Step]:
-    if stage.channels != 3:
-        raise RefusedError("the images have one channel")
-    stage.channels = int(transform.num_output_channels)
-    return [colours.Grayscale(stage.channels)]
-
-
-def _random_grayscale(transform: Any, stage: Stage) -> list[Step]:
-    if stage.channels != 3:
-        raise RefusedError("the images have one channel")
-    return [colours.RandomGrayscale(float(transform.p))]
-
-
-# -- types
-
-
-def _to_tensor(_transform: Any, stage: Stage) -> list[Step]:
-    stage.kind = "floats"
-    return [steps.ToFloats()]
-
-
-def _to_bytes(_transform: Any, stage: Stage) -> list[Step]:
-    stage.kind = "bytes" if stage.kind == "PIL" else stage.kind
-    return []
-
-
-def _to_dtype(transform: Any, stage: Stage) -> list[Step]:
-    import torch
-
-    wanted = transform.dtype
-    if isinstance(wanted, dict):
-        raise RefusedError("a dtype for each kind of input")
-    if stage.kind == "PIL":
-        raise RefusedError("it takes tensors, and these are PIL images")
-    if wanted == (torch.uint8 if stage.kind == "bytes" else torch.float32):
-        return []
-    if stage.kind == "bytes" and wanted == torch.float32 and getattr(transform, "scale", True):
-        stage.kind = "floats"
-        return [steps.ToFloats()]
-    raise RefusedError(f"{wanted} without scaling, or not from bytes")
-
-
-def _normalize(transform: Any, stage: Stage) -> list[Step]:
-    if stage.kind != "floats":
-        raise RefusedError("it takes floats")
-    mean, std = _floats(transform.mean), _floats(transform.std)
-    if len(mean) != len(std) or len(mean) not in (1, stage.channels):
-        raise RefusedError(f"{len(mean)} means for {stage.channels} channels")
-    stage.normalised = True
-    return [steps.Normalize(mean, std)]
-
-
-def _nothing(_transform: Any, _stage: Stage) -> list[Step]:
-    return []
-
-
-def _rgb(_transform: Any, stage: Stage) -> list[Step]:
-    if stage.channels != 3:
-        raise RefusedError("the images have one channel")
-    return []
-
-
-def _preset(transform: Any, stage: Stage) -> list[Step]:
-    """Translate the transform that torchvision's pretrained weights come with."""
-    stage.kind, stage.normalised = "floats", True
-    resize = steps.Resize(
-        size=_ints(transform.resize_size),
-        most=None,
-        **_filter(transform, Stage()),
-    )
-    crop = steps.CenterCrop(_pair(transform.crop_size))
-    normalise = steps.Normalize(_floats(transform.mean), _floats(transform.std))
-    return [resize, crop, steps.ToFloats(), normalise]
-
-
-TRANSLATORS: dict[str, Callable[[Any, Stage], list[Step]]] = {
-    "Resize": _resize,
-    "RandomResizedCrop": _random_resized_crop,
-    "CenterCrop": _center_crop,
-    "RandomCrop": _random_crop,
-    "RandomHorizontalFlip": _horizontal,
-    "RandomVerticalFlip": _vertical,
-    "RandomRotation": _rotation,
-    "RandomAffine": _affine,
-    "GaussianBlur": _blur,
-    "RandomErasing": _erasing,
-    "ColorJitter": _jitter,
-    "Grayscale": _grayscale,
-    "RandomGrayscale": _random_grayscale,
-    "ToTensor": _to_tensor,
-    "PILToTensor": _to_bytes,
-    "ToImage": _to_bytes,
-    "ToDtype": _to_dtype,
-    "ConvertImageDtype": _to_dtype,
-    "Normalize": _normalize,
-    "ToPureTensor": _nothing,
-    "Identity": _nothing,
-    "RGB": _rgb,
-    "ImageClassification": _preset,
-}
-
-
-# -- values of transforms
-
-
-def _ints(value: Any) -> tuple[int, ...]:
-    values = value if isinstance(value, (list, tuple)) else (value,)
-    return tuple(int(one) for one in values)
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    values = _ints(value)
-    return (values[0], values[-1])
-
-
-def _floats(value: Any) -> Any:
-    values = value if isinstance(value, (list, tuple)) else (value,)
-    return tuple(float(one) for one in values)
-
-
-def _filter(transform: Any, stage: Stage) -> dict[str, Any]:
-    """Return how pixels are interpolated; PIL's filter widens where an image shrinks."""
-    named = _named(transform.interpolation)
-    antialias = stage.kind == "PIL" or bool(getattr(transform, "antialias", True))
-    if named not in INTERPOLATIONS:
-        raise RefusedError(f"DALI has no {named} interpolation")
-    if stage.kind != "PIL" and named == "nearest":
-        raise RefusedError("of tensors, torch's nearest pixel is not DALI's (nearest-exact is)")
-    if named == "bicubic" and not antialias:
-        raise RefusedError("without antialias torch's bicubic filter is not DALI's")
-    return {"interpolation": INTERPOLATIONS[named], "antialias": antialias}
-
-
-def _named(interpolation: Any) -> str:
-    return str(getattr(interpolation, "value", interpolation))
-
-
-def _fill(transform: Any, _stage: Stage) -> float:
-    fill = transform.fill
-    if isinstance(fill, dict):
-        raise RefusedError("a fill for each kind of input")
-    values = [0.0] if fill is None else list(_floats(fill))
-    if len(set(values)) != 1:
-        raise RefusedError("a fill of several colours")
-    return float(values[0])
+def _alternative(
+    group: Iterable[Any], stage: Stage, rows: list[Row], name: str
+) -> tuple[Step, ...]:
+    """Translate a chain that only some images go through: all must come out alike."""
+    after = copy.copy(stage)
+    flat = [one for transform in group for one in _flat(transform)]
+    inner = tuple(_chain(flat, after, rows, f" in {name}"))
+    if after != stage:
+        raise RefusedError("it changes type or channels of some images and not of others")
+    if any(isinstance(step, steps.RandomErasing) for step in inner):
+        raise RefusedError("RandomErasing inside of it")
+    return inner

@@ -6,7 +6,8 @@ Does: keeps the DataLoader, its sampler, its data set and the structure of its b
 Helps: image folders (ImageFolder and its like) with torchvision's usual transforms, whose CPU time
     goes into decoding and resizing; most where there are no workers yet.
 Avoid: transforms without an equal in DALI (the report names them; the loader then stays as it is);
-    data sets that open their files in another way; loaders that keep up already.
+    loaders that keep up already. Of a data set that opens its samples itself DALI does the
+    transform alone, beside threads that run its Python: less is gained, or nothing.
 Safety: reseeded. The same samples in the same order, but random transforms draw from a seed of
     their own; pixels differ by rounding, too: JPEG and PNG decode bit for bit alike, resizing
     differs by a grey level (by nine for 1 of 100 pixels of large JPEGs, which are shrunk while
@@ -32,12 +33,19 @@ from speedprof.mitigations.loading.production import WIDEST, worth_rewriting
 from speedprof.mitigations.mitigation import Fit, Gain, Misfit
 from speedprof.profiler.run import Loader, Run
 
-DATASETS = ("ImageFolder", "DatasetFolder", "Subset")  # the last as random_split makes it
+DATASETS = (
+    "ImageFolder", "DatasetFolder", "DTD", "FGVCAircraft", "Flowers102", "Food101", "SUN397",
+    "Imagenette", "RenderedSST2", "StanfordCars",
+    "Subset", "ConcatDataset",  # of one of these, as random_split and + make them
+)  # fmt: skip
 TRANSLATED = (
     "Resize", "RandomResizedCrop", "CenterCrop", "RandomCrop", "RandomHorizontalFlip",
     "RandomVerticalFlip", "RandomRotation", "RandomAffine", "GaussianBlur", "RandomErasing",
     "ColorJitter", "Grayscale", "RandomGrayscale", "ToTensor", "PILToTensor", "ToImage",
-    "ToDtype", "ConvertImageDtype", "Normalize", "ToPureTensor", "RGB",
+    "ToDtype", "ConvertImageDtype", "Normalize", "ToPureTensor", "RGB", "Pad", "RandomInvert",
+    "RandomPosterize", "RandomSolarize", "RandomAutocontrast", "RandomEqualize",
+    "RandomAdjustSharpness", "AutoAugment", "RandAugment", "TrivialAugmentWide", "RandomApply",
+    "RandomChoice", "RandomOrder",
 )  # fmt: skip
 # How many times less CPU a batch costs, where no roof tells of the decoders: the image example's
 # chain on two cores of an AMD EPYC, DALI 2.4 against torchvision 0.29.
