@@ -109,19 +109,21 @@ def estimated(
     exposed = _exposed_part(windows, traced) if on_device else 1.0
     counted = _counted(rows, exposed=exposed, on_device=on_device)
     places = _places(rows, counted.sum(axis=1), on_device=on_device)
-    usual = places.sum(axis=0) / rows[:, COLUMN["count"]].sum()
+    steps, in_places = float(rows[:, COLUMN["count"]].sum()), places.sum(axis=0)
+    usual = in_places / steps
     seen = _proportions(windows, sources, usual, on_device=on_device) if windows else None
     part = _all_compute() if seen is None else seen.part
-    labelled = places @ part
-    by_label = labelled[:, : len(LABELS)].copy()
-    by_label[:, DATA] += labelled[:, len(LABELS)]
+    labelled = in_places @ part
+    mean = labelled[: len(LABELS)]
+    mean[DATA] += labelled[len(LABELS)]
+    mean[list(COUNTED)] += counted.sum(axis=0)
+    # by hand: a BLAS starts its threads for so thin a product, which takes longer than the product
+    by_phase = np.einsum("rp,pq->rq", places, _by_phase(part))
     for index, label in enumerate(COUNTED):
-        by_label[:, label] += counted[:, index]
-    steps = float(rows[:, COLUMN["count"]].sum())
-    mean = by_label.sum(axis=0) / steps / 1e6
+        by_phase[:, PHASES.index(PHASE_OF[label])] += counted[:, index]
     return Breakdown(
-        label_ms={label: float(mean[index]) for index, label in enumerate(LABELS)},
-        phases=_phases(by_label, rows, counted, seen),
+        label_ms={label: float(mean[index]) / steps / 1e6 for index, label in enumerate(LABELS)},
+        phases=_phases(by_phase, rows, counted, seen),
         split=seen is not None,
     )
 
@@ -266,13 +268,12 @@ def _by_phase(by_label: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _phases(
-    by_label: NDArray[np.float64],
+    by_phase: NDArray[np.float64],
     rows: NDArray[np.int64],
     counted: NDArray[np.float64],
     seen: _Proportions | None,
 ) -> dict[str, Phase]:
-    wall = by_label.sum(axis=1)
-    by_phase = _by_phase(by_label)
+    wall = by_phase.sum(axis=1)
     mean_ms = float(wall.sum() / rows[:, COLUMN["count"]].sum() / 1e6)
     split = 1.0 - float(counted.sum() / wall.sum())
     phases = {}

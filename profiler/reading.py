@@ -134,13 +134,7 @@ def _take_fact(record: Record, payload: bytes) -> None:
 def _rows(record: Record, blocks: list[bytes]) -> NDArray[np.int64]:
     whole = b"".join(block[: len(block) // (8 * WIDTH) * 8 * WIDTH] for block in blocks)
     rows = np.frombuffer(whole, "<i8").reshape(-1, WIDTH).astype(np.int64)
-    measures = rows[:, COLUMN["count"] : COLUMN["flags"]]
-    real = (
-        (rows[:, COLUMN["count"]] > 0)
-        & (rows[:, COLUMN["wall"]] > 0)
-        & (measures.min(axis=1, initial=0) >= -1)
-        & (measures.max(axis=1, initial=0) < LONGEST_ROW)
-    )
+    real = _real(rows)
     lost = len(rows) - int(real.sum())
     lost += sum(len(block) % (8 * WIDTH) != 0 for block in blocks)
     if lost:
@@ -148,6 +142,18 @@ def _rows(record: Record, blocks: list[bytes]) -> NDArray[np.int64]:
     rows = rows if real.all() else rows[real]
     start = rows[:, COLUMN["start"]]
     return rows if (np.diff(start) >= 0).all() else rows[np.argsort(start, kind="stable")]
+
+
+def _real(rows: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which rows can be measurements."""
+    real: NDArray[np.bool_] = (rows[:, COLUMN["count"]] > 0) & (rows[:, COLUMN["wall"]] > 0)
+    if rows.min(initial=0) >= -1 and rows.max(initial=0) < LONGEST_ROW:
+        return real  # no number is out of place: as a rule, and seen at once
+    measures = rows[:, COLUMN["count"] : COLUMN["flags"]]
+    real &= (measures.min(axis=1, initial=0) >= -1) & (
+        measures.max(axis=1, initial=0) < LONGEST_ROW
+    )
+    return real
 
 
 class _Owner(msgspec.Struct, frozen=True):

@@ -67,7 +67,7 @@ COLUMN = {name: index for index, name in enumerate(STEP_COLUMNS)}
 
 def frame(kind: bytes, payload: bytes) -> bytes:
     """Wrap a payload so that damage to it can be told."""
-    return HEADER.pack(MAGIC, kind, len(payload), zlib.crc32(kind + payload)) + payload
+    return HEADER.pack(MAGIC, kind, len(payload), zlib.crc32(payload, zlib.crc32(kind))) + payload
 
 
 def fact_frame(fact: str, content: dict[str, object]) -> bytes:
@@ -173,6 +173,6 @@ def _frame_at(data: bytes, position: int) -> tuple[bytes, bytes] | None:
         return None
     start = position + HEADER.size
     payload = data[start : start + length]
-    if len(payload) < length or zlib.crc32(kind + payload) != checksum:
+    if len(payload) < length or zlib.crc32(payload, zlib.crc32(kind)) != checksum:
         return None
     return kind, payload
