@@ -8,6 +8,7 @@ from types import FrameType
 from typing import Any, NamedTuple
 
 from speedprof.profiler.batch_facts import BatchFacts
+from speedprof.profiler.sampler_orders import Orders
 
 SIZED_BATCHES = 8  # batches whose bytes are counted
 MOST_ALIKE = 8  # loaders of one line that are told apart; more of them are a list, not a trainer's
@@ -24,6 +25,7 @@ class LoaderUse:
         "first_batch_ns",
         "iterations",
         "number",
+        "orders",
         "sized",
         "startup_ns",
         "trained",
@@ -35,6 +37,7 @@ class LoaderUse:
         self.batches = self.iterations = self.wait_ns = self.startup_ns = self.first_batch_ns = 0
         self.batch_bytes = self.sized = 0
         self.batches_seen = BatchFacts()
+        self.orders = Orders()
         self.trained = False  # a step was made of some of its batches
 
     def fact(self) -> dict[str, object]:
@@ -48,6 +51,7 @@ class LoaderUse:
             "startup_ns": self.startup_ns,
             "first_batch_ns": self.first_batch_ns,
             "batch_bytes": self.batch_bytes // self.sized if self.sized else None,
+            "repeated_orders": self.orders.repeated,
         }
 
     def sizes(self, batch: Any) -> None:

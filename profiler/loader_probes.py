@@ -87,7 +87,7 @@ class _LoaderWatch:
                 iterator = original(loader)
             finally:
                 os.environ.pop(LOADER_VARIABLE, None)
-            self._began(iterator, entry)
+            self._began(iterator, entry, loader)
             return iterator
 
         return __iter__
@@ -134,11 +134,14 @@ class _LoaderWatch:
         session.leave_if_due()
         return source, use, now()
 
-    def _pass_began(self, iterator: Any, entry: tuple[Source, LoaderUse, int] | None) -> None:
+    def _pass_began(
+        self, iterator: Any, entry: tuple[Source, LoaderUse, int] | None, loader: Any
+    ) -> None:
         if entry is None:
             return
         source, use, begin = entry
         end = now()
+        use.orders.begins(loader, use.batches)
         use.startup_ns += end - begin
         use.first_batch_ns += end - begin
         self._session.journal.write(Tracker.iterated, begin, end, source)
