@@ -9,11 +9,15 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from speedprof.tests.leaks import Snapshot, changes, snapshot
+
+if TYPE_CHECKING:
+    from speedprof.mitigations.applied.process import Process
 
 DISK = 96  # KiB
 THREADS = "OMP_NUM_THREADS"
@@ -72,6 +76,19 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     torch = pytest.importorskip("torch")
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
+
+
+@pytest.fixture
+def process() -> Iterator[Process]:
+    """Yield what puts remedies in force here; afterwards all are undone, and none had failed."""
+    from speedprof.mitigations.applied.process import Process
+    from speedprof.profiler.fence import Fence
+
+    failures: list[str] = []
+    made = Process(Fence(failures.append), {})
+    yield made
+    assert made.undo() == []
+    assert failures == []
 
 
 @pytest.fixture
