@@ -27,9 +27,7 @@ WHOLE = {
     "one": functools.partial(no_sync, counts=[1] * 12),
     "static": functools.partial(no_sync, counts=ODD, static_graph=True),
     "views": functools.partial(no_sync, counts=ODD, gradient_as_bucket_view=True),
-    "unused": functools.partial(
-        no_sync, counts=ODD, branching=True, find_unused_parameters=True
-    ),
+    "unused": functools.partial(no_sync, counts=ODD, branching=True, find_unused_parameters=True),
     "clipped": functools.partial(no_sync, counts=ODD, clip=0.05),
     "scaled": functools.partial(no_sync, counts=ODD, clip=0.05, scaled=True),
     "fewer later": functools.partial(no_sync, counts=[4] * 6 + [2] * 20),

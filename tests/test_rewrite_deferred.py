@@ -1,4 +1,4 @@
-"""Sums of losses that stay on the device: what is written, what is refused, and the same digits."""
+"""Sums of losses that stay on the device: what is written, what is refused, the same digits."""
 
 from __future__ import annotations
 
@@ -117,8 +117,13 @@ def test_updates_of_several_passes_keep_the_sum_outside_of_them() -> None:
 
 
 def test_what_a_validation_reads_is_left_alone() -> None:
-    source = SCRIPT + "\n\ndef validate(loader, model):\n    wrong = 0.0\n" + (
-        "    for x, y in loader:\n        wrong += loss_of(model(x), y).item()\n    return wrong\n"
+    source = (
+        SCRIPT
+        + "\n\ndef validate(loader, model):\n    wrong = 0.0\n"
+        + (
+            "    for x, y in loader:\n        wrong += loss_of(model(x), y).item()\n"
+            "    return wrong\n"
+        )
     )
     assert written(source, NAME).endswith("        wrong += loss_of(model(x), y).item()\n"
                                           "    return wrong\n")  # fmt: skip
@@ -135,7 +140,7 @@ def test_a_name_of_another_function_is_another_sum() -> None:
         ("seen += len(y)", "bar.set_postfix(loss=total / step)", "total is read at every step"),
         ("seen += len(y)", "if total > 9: break", "total is read at every step"),
         ("return total", "return lambda: total", "total is read in a function in line"),
-        ("    return total", "    def told():\n        return total", "total is read in a function"),
+        ("    return total", "    def told():\n        return total", "total is read in"),
         ("    for epoch", "    global total\n    for epoch", "shares total between functions"),
         ("return total", "print(f'{total=}')", "prints the name total with its value"),
         ("main(loader", "main(total, loader", "gives total a value that is not seen"),
@@ -167,7 +172,7 @@ def test_one_sum_is_written_while_another_is_refused() -> None:
 
 
 def test_a_whole_number_is_not_divided_in_place() -> None:
-    source = SCRIPT.replace("        print(f\"epoch", "        correct /= 3\n        print(f\"epoch")
+    source = SCRIPT.replace('        print(f"epoch', '        correct /= 3\n        print(f"epoch')
     _, made = outcome(source, NAME)
     assert "changes correct otherwise than by adding" in made.why
 

@@ -161,16 +161,12 @@ def test_other_samplers_are_not_asked(tmp_path: Path) -> None:
     assert [one["repeated_orders"] for one in facts(tmp_path, "loader_use")[-2:]] == [None, None]
 
 
-def test_with_the_remedy_in_force_nothing_is_left_to_say(tmp_path: Path) -> None:
-    options = {
-        "remedies": ({"name": "set-epoch"},),
-        "applied_by": "speedprof.mitigations.applied.process",
-    }
-    with measuring(tmp_path, windows=False, **options) as session:
+def test_with_the_remedy_in_force_nothing_is_left_to_say(process: Process, tmp_path: Path) -> None:
+    one = applied(process)  # below the probes, as in a run
+    with measuring(tmp_path, windows=False):
         train(loader()[0], 4)
-    session.remedies.undo()
     assert facts(tmp_path, "loader_use")[-1]["repeated_orders"] == 0
-    assert facts(tmp_path, "applied")[-1]["effects"] == 3
+    assert one.effects == 3
 
 
 # -- said

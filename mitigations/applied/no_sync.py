@@ -142,9 +142,7 @@ class Accumulation:
         for passes in self._all:
             if passes.left:
                 early = "" if not passes.early else f"; {_came_early(passes.early)}"
-                self._one.note(
-                    f"{passes.left} of {passes.total} exchanges were left out{early}"
-                )
+                self._one.note(f"{passes.left} of {passes.total} exchanges were left out{early}")
             elif not passes.off and set(passes.counts) == {1}:
                 self._one.note("each update has one backward pass: nothing to leave out")
             elif not passes.off:
@@ -306,7 +304,11 @@ def _unsuited(model: Any) -> str | None:
         return f"the communication hook {unknown} decides what is exchanged"
     if getattr(model, "mixed_precision", None) is not None:
         return "DDP exchanges in a mixed precision of its own"
-    other = ("_use_python_reducer", "_delay_all_reduce_params", "require_manual_backward_finalization")
+    other = (
+        "_use_python_reducer",
+        "_delay_all_reduce_params",
+        "require_manual_backward_finalization",
+    )
     if any(getattr(model, name, None) for name in other):
         return "DDP exchanges at other moments than in backward"
     if any(getattr(module, "sparse", None) is True for module in model.module.modules()):

@@ -1,4 +1,4 @@
-"""Samplers of ranks that draw another order for each epoch, where the script does not tell them."""
+"""Samplers of ranks that draw another order for each epoch, where no script tells them to."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ class Epochs:
 
     def __init__(self, one: Applied) -> None:
         self._one = one
-        self._before: weakref.WeakKeyDictionary[Any, tuple[int, int]] = (
-            weakref.WeakKeyDictionary()
-        )
+        self._before: weakref.WeakKeyDictionary[Any, tuple[int, int]] = weakref.WeakKeyDictionary()
         self._told: weakref.WeakSet[Any] = weakref.WeakSet()
         self._telling = False
 
@@ -65,5 +63,8 @@ def apply(process: Process, one: Applied) -> None:
         DataLoader, "__iter__", __iter__, reason=f"{one.name}: another order for each epoch"
     )
     process.patches.replace(
-        DistributedSampler, "set_epoch", set_epoch, reason=f"{one.name}: the script's own call wins"
+        DistributedSampler,
+        "set_epoch",
+        set_epoch,
+        reason=f"{one.name}: the script's own call wins",
     )

@@ -7,7 +7,8 @@ not, and gives the same digits: Python adds in double precision, too, and in the
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import libcst as cst
 
@@ -16,6 +17,7 @@ from speedprof.mitigations.rewrite.code import Absent, Code, Function, Refused, 
 from speedprof.mitigations.rewrite.order import Order
 from speedprof.mitigations.rewrite.sum_uses import SUMMED, Sum, as_float, as_int, conditional, uses
 
+Answer = TypeVar("Answer")
 Loop = (cst.For, cst.While)
 LINEAR = (cst.Add, cst.Subtract, cst.Multiply, cst.Divide)  # of numbers and tensors alike
 COUNTED = ("eq", "ne", "lt", "le", "gt", "ge")
@@ -32,22 +34,28 @@ def rewrite(code: Code, order: Order) -> None:
     sums: dict[str, list[Sum]] = {}
     refusals = []
     for read, loop in found:
-        try:
-            one = _sum_of(code, read, loop)
-            if all(known.line != one.line for known in sums.get(one.name, ())):
-                sums.setdefault(one.name, []).append(one)
-        except Refused as refused:
-            refusals.append(str(refused))
+        one = _answered(_sum_of, code, read, loop)
+        if isinstance(one, Refused):
+            refusals.append(str(one))
+        elif all(known.line != one.line for known in sums.get(one.name, ())):
+            sums.setdefault(one.name, []).append(one)
     for same in sums.values():
-        try:
-            read_at = uses(code, same)
-        except Refused as refused:
-            refusals.append(str(refused))
-            continue
-        _write(code, same, read_at, double=order.known.device not in WITHOUT_DOUBLE)
+        read_at = _answered(uses, code, same)
+        if isinstance(read_at, Refused):
+            refusals.append(str(read_at))
+        else:
+            _write(code, same, read_at, double=order.known.device not in WITHOUT_DOUBLE)
     if not code.notes:
         raise Refused(refusals[0])
     code.notes += [f"still read at every step: {why}" for why in refusals]
+
+
+def _answered(ask: Callable[..., Answer], *about: Any) -> Answer | Refused:
+    """Return the answer, or why there is none: others may be written all the same."""
+    try:
+        return ask(*about)
+    except Refused as refused:
+        return refused
 
 
 def _write(code: Code, same: list[Sum], read_at: list[cst.Name], *, double: bool) -> None:

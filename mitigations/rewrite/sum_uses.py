@@ -64,18 +64,12 @@ def uses(code: Code, same: list[Sum]) -> list[cst.Name]:
 def _use(code: Code, name: cst.Name, kinds: tuple[type[cst.BaseAugOp], ...]) -> cst.Name | None:
     """Return a name that is read, None where it is written or means something else."""
     parent = code.parent(name)
-    if isinstance(parent, cst.Attribute) and parent.attr is name:
-        return None
-    if isinstance(parent, cst.Arg) and parent.keyword is name:
+    if _names_no_variable(code, name) or _is_assigned(code, name):
         return None
     if isinstance(parent, cst.AugAssign) and parent.target is name:
         if isinstance(parent.operator, kinds):
             return None
         raise Refused(f"line {code.line(name)} changes {name.value} otherwise than by adding")
-    if isinstance(parent, (cst.AssignTarget, cst.AnnAssign)) and parent.target is name:
-        return None
-    if isinstance(parent, cst.Element) and _is_unpacked(code, parent):
-        return None
     if isinstance(parent, (cst.Param, cst.NameItem, cst.Del, cst.AsName, *BINDING)):
         if isinstance(parent, BINDING) and parent.target is not name:
             return name
@@ -83,8 +77,15 @@ def _use(code: Code, name: cst.Name, kinds: tuple[type[cst.BaseAugOp], ...]) -> 
     return name
 
 
+def _is_assigned(code: Code, name: cst.Name) -> bool:
+    """Tell whether a name is given a value, alone or as one of `a, b = 0.0, 0`."""
+    parent = code.parent(name)
+    if isinstance(parent, (cst.AssignTarget, cst.AnnAssign)):
+        return parent.target is name
+    return isinstance(parent, cst.Element) and _is_unpacked(code, parent)
+
+
 def _is_unpacked(code: Code, element: cst.CSTNode) -> bool:
-    """Tell whether an element is one of `a, b = 0.0, 0`."""
     for outer in code.ancestors(element):
         if isinstance(outer, cst.AssignTarget):
             return True
