@@ -75,4 +75,4 @@ def doubt(
 
 def _minor(version: str) -> str:
     """Return "2.15" of "2.15.0+cpu"."""
-    return ".".join(version.split("+")[0].split(".")[:2])
+    return ".".join(version.partition("+")[0].split(".")[:2])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,8 @@ CHILD = Path(__file__).parent / "undone.py"
 COMPILING = "compile-model"
 EAGER = [name for name in AUTOMATIC if name != COMPILING]
 FEWEST = 10_000  # attributes and states: torch, its classes, torchvision
+PATIENCE_S = 540
+BETWEEN_RANKS = ("no-sync", "bf16-gradients", "ddp-buckets", "set-epoch")
 
 
 def together(names: list[str]) -> list[str]:
@@ -32,16 +35,22 @@ def together(names: list[str]) -> list[str]:
     return [",".join(group) for group in groups]
 
 
-def undone(folder: Path, *arguments: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, str(CHILD), str(folder), *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=540,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+def undone(folder: Path, *arguments: str, ranks: int = 1) -> dict[str, Any]:
+    """Return what is left of remedies, as the first of the ranks tells it."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, str(CHILD), str(folder), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "RANK": str(rank), "WORLD_SIZE": str(ranks)},
+        )
+        for rank in range(ranks)
+    ]
+    said = [process.communicate(timeout=PATIENCE_S) for process in processes]
+    for process, (_, errors) in zip(processes, said, strict=True):
+        assert process.returncode == 0, errors[-4000:]
+    told: dict[str, Any] = json.loads(said[0][0].splitlines()[-1])
     assert told["repeats"], "the bare training does not repeat itself"
     assert told["looked_at"] > FEWEST
     return told
@@ -83,6 +92,15 @@ def test_most_of_them_changed_something_meanwhile(eager: dict[str, Any]) -> None
         if name not in worked and not eager["trials"][name]["notes"].get(name)
     }
     assert len(silent) < len(EAGER) / 2, silent
+
+
+@pytest.mark.slow
+def test_what_ranks_exchange_is_as_it_was(tmp_path: Path) -> None:
+    groups = (*BETWEEN_RANKS, ",".join(BETWEEN_RANKS))
+    told = undone(tmp_path, *groups, ranks=2)
+    for group in groups:
+        assert_nothing_is_left(told["trials"][group])
+        assert all(told["trials"][group]["effects"].values()), told["trials"][group]["notes"]
 
 
 @pytest.mark.slow

@@ -17,6 +17,11 @@ from speedprof.tests.launching import only_run, script, speedprof
 
 HERE = "AMD EPYC 9575F, 2 cores"
 THERE = "Intel Xeon, 64 cores, NVIDIA H100"
+PROVES = ": `speedprof tune` proves it here"
+ON_BOTH = (
+    f"the plan was proved on {THERE} with torch 2.11, not on this machine ({HERE} with torch "
+    f"2.15){PROVES}"
+)
 LOOP = """\
 import torch
 model = torch.nn.Linear(4, 1)
@@ -42,18 +47,15 @@ def plan(folder: Path, **told: str) -> str:
         ({"machine": HERE, "torch": "2.15.1"}, None),
         (
             {"machine": THERE},
-            f"the plan was proved on {THERE}, not on this machine ({HERE}): `speedprof tune` "
-            "proves it here",
+            f"the plan was proved on {THERE}, not on this machine ({HERE}){PROVES}",
         ),
         (
             {"machine": HERE, "torch": "2.11.0"},
-            "the plan was proved with torch 2.11, not with torch 2.15: `speedprof tune` proves it "
-            "here",
+            f"the plan was proved with torch 2.11, not with torch 2.15{PROVES}",
         ),
         (
             {"machine": THERE, "torch": "2.11.0"},
-            f"the plan was proved on {THERE} with torch 2.11, not on this machine ({HERE} with "
-            "torch 2.15): `speedprof tune` proves it here",
+            ON_BOTH,
         ),
     ],
 )
@@ -89,7 +91,7 @@ def test_a_run_under_a_plan_from_elsewhere_says_so_first_and_in_its_report(tmp_p
     said = done.stderr.decode()
     assert done.returncode == 0, said
     assert said.startswith(f"speedprof: the plan was proved on {THERE}, not on this machine (")
-    report = (only_run(tmp_path) / "report.json").read_text()
+    report = (only_run(tmp_path) / "report.html").read_text()
     assert f"the plan was proved on {THERE} with torch 1.9, not on this machine" in report
     assert "fused-optimizer" in report
 
@@ -101,7 +103,7 @@ def test_a_plan_from_here_says_nothing(tmp_path: Path) -> None:
     done = speedprof("run", "--warmup", "2", "--apply", made, train, cwd=tmp_path)
     assert done.returncode == 0
     assert b"was proved" not in done.stderr
-    assert "4 changes were in force: fused-optimizer" in " ".join(done.stderr.decode().split())
+    assert b" changes were in force: fused-optimizer" in done.stderr
 
 
 def test_a_source_that_is_to_get_a_plan_from_elsewhere_is_told_so(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ import torch.distributed as dist
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader
 from torch.utils.data.distributed import DistributedSampler
 from torchvision import datasets, transforms
@@ -34,6 +35,7 @@ from speedprof.mitigations.applied.process import Process
 from speedprof.profiler.fence import Fence
 
 OWNERS = ("torch", "torchvision")
+COUNTERS = ("torch.utils.hooks.RemovableHandle.next_id",)  # of hooks that ever were
 COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch", "torch.fx")  # they keep books
 CLASSES, IMAGES, SIDE = 2, 16, 16
 PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, enum.Enum)
@@ -104,6 +106,15 @@ def train(folder: Path) -> list[float]:
     return [float(loss) for loss in found]
 
 
+def use_once(folder: Path, *, compiled: bool) -> None:
+    """Use what torch itself remembers once it was used: its workers, checkpoints, compiler."""
+    for _ in DataLoader(datasets.ImageFolder(str(folder)), num_workers=1, collate_fn=list):
+        pass
+    checkpoint(nn.Linear(2, 2), torch.ones(2, 2), use_reentrant=False)
+    if compiled:  # it wraps functions of torch's own
+        torch.compile(Model())(torch.ones(4, 3, SIDE, SIDE)).sum().backward()
+
+
 def snapshot() -> Snapshot:
     """Look at every attribute of torch's modules and of their classes, and at what else is set."""
     found: Snapshot = {}
@@ -152,7 +163,9 @@ def _states() -> dict[str, Callable[[], Any]]:
         "sharing": torch.multiprocessing.get_sharing_strategy,
         "signals": lambda: [signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)],
         "tracing": lambda: [sys.gettrace(), sys.getprofile(), sys.getswitchinterval()],
-        "threads of ours": lambda: [t.name for t in threading.enumerate() if "speedprof" in t.name],
+        "threads of ours": lambda: [
+            t.name for t in threading.enumerate() if "speedprof" in t.name
+        ],
         "files of ours": lambda: [name for name in sys.meta_path if "speedprof" in repr(name)],
     }
     dynamo = sys.modules.get("torch._dynamo.config")
@@ -200,18 +213,17 @@ def trial(folder: Path, names: list[str], bare: list[float], usual: set[str]) ->
 
 
 def main(folder: Path, groups: list[str], *, compiled: bool) -> dict[str, Any]:
-    dist.init_process_group(
-        "gloo", init_method=f"file://{folder / 'meeting'}", rank=0, world_size=1
-    )
-    draw(folder / "images")
-    if compiled:  # the compiler wraps functions of torch's own when it is first used
-        torch.compile(Model())(torch.ones(4, 3, SIDE, SIDE)).sum().backward()
-    bare = train(folder / "images")
+    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    draw(folder / f"images{rank}")
+    use_once(folder / f"images{rank}", compiled=compiled)
+    meeting = f"file://{folder / 'meeting'}"
+    dist.init_process_group("gloo", init_method=meeting, rank=rank, world_size=world)
+    bare = train(folder / f"images{rank}")
     first = snapshot()
-    repeats = train(folder / "images") == bare
-    usual = set(differences(first, snapshot()))  # what any training changes
+    repeats = train(folder / f"images{rank}") == bare
+    usual = {*differences(first, snapshot()), *COUNTERS}  # what any training changes
     trials = {
-        group: trial(folder / "images", group.split(","), bare, usual) for group in groups
+        group: trial(folder / f"images{rank}", group.split(","), bare, usual) for group in groups
     }
     dist.destroy_process_group()
     return {"repeats": repeats, "looked_at": len(first), "usual": sorted(usual), "trials": trials}

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, final
 
 from speedprof.mitigations.applied import words
 from speedprof.mitigations.applied.automatic import AUTOMATIC
@@ -49,6 +49,7 @@ def apply(plan: str | os.PathLike[str]) -> AppliedPlan:
     return made
 
 
+@final
 class AppliedPlan:
     """A plan that the script put in force; `undo()`, or leaving its `with` block, takes it back.
 

@@ -20,7 +20,10 @@ class Remedied(Protocol):
 
 
 def sentence(remedies: Iterable[Remedied], changes: Sequence[str]) -> str:
-    """Say which remedies had an effect and which had none, and why; `changes` are all live ones."""
+    """Say which remedies had an effect and which had none, and why.
+
+    `changes` are all live ones, of which some are remedies'.
+    """
     found = list(remedies)
     worked = [one.name for one in found if one.effects]
     number = len(live(changes, worked))
