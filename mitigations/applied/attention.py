@@ -11,7 +11,7 @@ from typing import Any
 from speedprof.mitigations.applied import attention_pattern, transformers_attention
 from speedprof.mitigations.applied.attention_proof import difference
 from speedprof.mitigations.applied.attention_tracing import UNTRACEABLE, Traced, trace
-from speedprof.mitigations.applied.models import Chosen, aside, around_forwards, when_trained
+from speedprof.mitigations.applied.models import Chosen, around_forwards, aside, when_trained
 from speedprof.mitigations.applied.process import Applied, Process
 from speedprof.mitigations.applied.twins import HOOKS, PLAIN, Call
 
@@ -138,14 +138,20 @@ def _rewritten(original: Any, module: Any, call: Call, *, fold: bool) -> _Varian
         shapes=_shapes(call) if traced.fixed or found.causal else None,
         forward=forward,
         settings=tuple((n, v) for n, v in vars(module).items() if isinstance(v, PLAIN)),
-        buffers=tuple(
-            (name, held, held._version)  # noqa: SLF001
-            for name, held in ((name, _at(module, name)) for name in found.causal)
-        ),
+        buffers=_watched(module, found.causal),
     )
 
 
 _OWN = ("get_attr", "call_module")
+
+
+def _watched(module: Any, names: tuple[str, ...]) -> tuple[tuple[str, Any, int], ...]:
+    """Return the tensors that a rewritten forward took for constants."""
+    import torch
+
+    held = {name: _at(module, name) for name in names}
+    held |= {name: one for name, one in vars(module).items() if isinstance(one, torch.Tensor)}
+    return tuple((name, one, one._version) for name, one in held.items())  # noqa: SLF001
 
 
 def _function(traced: Traced) -> Any:
@@ -204,7 +210,9 @@ def _kind(value: Any) -> Any:
 def _shapes(call: Call) -> tuple[Any, ...]:
     """Return the sizes of what a forward is given; of nested arguments too."""
     arguments, keywords = call
-    return tuple(_shape(one) for one in (*arguments, *(keywords[name] for name in sorted(keywords))))
+    return tuple(
+        _shape(one) for one in (*arguments, *(keywords[name] for name in sorted(keywords)))
+    )
 
 
 def _shape(value: Any) -> Any:

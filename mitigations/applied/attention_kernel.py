@@ -11,8 +11,14 @@ Scales = Sequence[tuple[Any, bool]]
 Masks = Sequence[tuple[str, Any, Any]]
 
 
-def attend(
-    query: Any, transposed: Any, value: Any, scales: Scales, masks: Masks, rate: float, causal: bool
+def attend(  # noqa: PLR0917 - the operands of a node
+    query: Any,
+    transposed: Any,
+    value: Any,
+    scales: Scales,
+    masks: Masks,
+    rate: float,
+    causal: bool,
 ) -> Any:
     """Return softmax(query transposed * scale + mask) value, its weights dropped out at `rate`.
 

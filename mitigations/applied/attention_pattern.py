@@ -12,6 +12,7 @@ from speedprof.mitigations.applied.einsums import score_axes, value_axes
 
 FILLED = -1e4  # what is filled with less than that takes no part: exp(-1e4) is 0 in any type
 CASTS = ("to", "float", "half", "bfloat16", "double", "type", "type_as")
+CONSTANT = "_tensor_constant"  # how the tracer calls what was made while it looked
 PRODUCTS = ("matmul", "bmm", "einsum")
 # What can be left out where nobody uses it, and what a mask of constants may be made by
 PURE = (
@@ -55,7 +56,11 @@ def replace(traced: Traced, *, fold: bool = True) -> Replaced:
         chain, first, last = found
         hidden = _causal_mask(chain, traced) if fold else None
         if hidden is not None:
-            causal.update(one.target for one in _ancestors(hidden) if one.op == "get_attr")
+            causal.update(
+                one.target
+                for one in _ancestors(hidden)
+                if one.op == "get_attr" and not one.target.startswith(CONSTANT)
+            )
         _put(traced, chain, first, last, causal=hidden is not None)
         count += 1
     _sweep(traced.graph)
@@ -347,5 +352,3 @@ def _operands(product: Node) -> tuple[Any, Any]:
 
 def _module(node: Node, traced: Traced) -> Any:
     return traced.root.get_submodule(node.target) if node.op == "call_module" else None
-
-

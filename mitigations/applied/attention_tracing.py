@@ -45,15 +45,12 @@ class Traced:
 def trace(module: Any, original: Any, call: Call) -> Traced:
     """Return the graph of a forward: for any sizes where that goes, else for those of this call.
 
-    Raises UntraceableError.
+    Raises UntraceableError, or what the code raises that is traced.
     """
-    why: list[str] = []
-    for sized in (False, True):
-        try:
-            return _follow(module, original, call, sized=sized)
-        except UNTRACEABLE as error:
-            why.append(f"{type(error).__name__}: {error}".splitlines()[0])
-    raise UntraceableError(why[-1])
+    try:
+        return _follow(module, original, call, sized=False)
+    except UNTRACEABLE:  # sizes as constants go through more code
+        return _follow(module, original, call, sized=True)
 
 
 def _follow(module: Any, original: Any, call: Call, *, sized: bool) -> Traced:
@@ -74,9 +71,7 @@ def _follow(module: Any, original: Any, call: Call, *, sized: bool) -> Traced:
         node.type = None  # annotations name what the generated code does not know
         if node.op == "call_function" and node.target.__name__ in ("_assert_is_none", "_assert"):
             graph.erase_node(node)
-    return Traced(
-        graph=graph, root=root, values=tracer.values, fixed=sized or tracer.by_size
-    )
+    return Traced(graph=graph, root=root, values=tracer.values, fixed=sized or tracer.by_size)
 
 
 def _named(original: Any, call: Call) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -201,6 +196,11 @@ class _KnowingTracer:
         finally:
             self._running = False
 
+    def _known(self, node: Any) -> Any:
+        if node not in self.values:  # a constant, which the tracer stores without a proxy
+            self.values[node] = self._value(node)
+        return self.values[node]
+
     def _value(self, node: Any) -> Any:
         from torch.fx.node import map_arg
 
@@ -208,8 +208,7 @@ class _KnowingTracer:
             return self.given.get(node.target)
         if node.op == "get_attr":
             return operator.attrgetter(node.target)(self.root)
-        arguments = map_arg(node.args, self.values.__getitem__)
-        keywords = map_arg(node.kwargs, self.values.__getitem__)
+        arguments, keywords = map_arg(node.args, self._known), map_arg(node.kwargs, self._known)
         if node.op == "call_function":
             return node.target(*arguments, **keywords)
         if node.op == "call_module":

@@ -1,7 +1,8 @@
-"""Forward passes in bfloat16 where torch's autocast finds that safe."""
+"""Forward passes in half precision where torch's autocast finds that safe."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from speedprof.mitigations.applied.models import around_forward, when_trained
@@ -10,6 +11,24 @@ from speedprof.mitigations.applied.process import Applied, Process
 
 def apply(process: Process, one: Applied) -> None:
     """Run the model's forward under autocast; what it returns is float32 again for the loss."""
+    import torch
+
+    def hindrance(device: str) -> str | None:
+        if device == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+            return "this GPU has no bfloat16 units"
+        return None
+
+    cast_models(process, one, torch.bfloat16, hindrance)
+
+
+def cast_models(
+    process: Process,
+    one: Applied,
+    half: Any,
+    hindrance: Callable[[str], str | None],
+    adopted: Callable[[Any], None] = lambda _model: None,
+) -> None:
+    """Run trained models under autocast in type `half`, unless there is a hindrance."""
 
     def adopt(model: Any) -> None:
         import torch
@@ -19,38 +38,43 @@ def apply(process: Process, one: Applied) -> None:
         if parameter.dtype != torch.float32:
             one.note(f"the model is in {parameter.dtype} already")
             return
-        if device == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-            one.note("this GPU has no bfloat16 units")
+        why = hindrance(device)
+        if why is not None:
+            one.note(why)
             return
-        around_forward(process, model, _casting(device), f"{one.name}: autocast")
+        around_forward(process, model, _casting(device, half), f"{one.name}: autocast")
+        adopted(model)
         one.effects += 1
 
     when_trained(process, one.name, adopt)
 
 
-def _casting(device: str) -> Any:
+def _casting(device: str, half: Any) -> Any:
     import torch
 
     def forward(original: Any, module: Any, *arguments: Any, **keywords: Any) -> Any:
         if torch.is_autocast_enabled(device):  # the script's own
             return original(module, *arguments, **keywords)
-        with torch.autocast(device, dtype=torch.bfloat16):
+        with torch.autocast(device, dtype=half):
             out = original(module, *arguments, **keywords)
-        return _in_float32(out)
+        return _in_float32(out, half)
 
     return forward
 
 
-def _in_float32(value: Any) -> Any:
+def _in_float32(value: Any, half: Any) -> Any:
     import torch
 
+    def inside(one: Any) -> Any:
+        return _in_float32(one, half)
+
     if isinstance(value, torch.Tensor):
-        return value.float() if value.dtype == torch.bfloat16 else value
+        return value.float() if value.dtype == half else value
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*map(_in_float32, value))
+        return type(value)(*map(inside, value))
     if isinstance(value, (list, tuple)):
-        return type(value)(map(_in_float32, value))
+        return type(value)(map(inside, value))
     if isinstance(value, dict):  # transformers' outputs are dicts whose items are attributes, too
-        for key, inner in list(value.items()):
-            value[key] = _in_float32(inner)
+        for key, one in list(value.items()):
+            value[key] = inside(one)
     return value

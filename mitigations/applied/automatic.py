@@ -112,8 +112,12 @@ AUTOMATIC: dict[str, Automatic] = {
             main="dtype",
             parameters={"dtype": Parameter(kind=str, default="bfloat16", choices=("bfloat16",))},
         ),
+        Automatic(name="fp16-autocast", module="loss_scaling"),
         Automatic(name="channels-last", module="channels_last"),
         Automatic(name="cudnn-benchmark", module="cudnn_benchmark"),
+        Automatic(name="expandable-segments", module="allocator"),
+        Automatic(name="activation-checkpointing", module="checkpointing"),
+        Automatic(name="fused-attention", module="attention"),
         Automatic(
             name="compile-model",
             module="compiling",
@@ -126,7 +130,17 @@ AUTOMATIC: dict[str, Automatic] = {
                 )
             },
         ),
-        Automatic(name="fused-optimizer", module="fused_optimizer"),
+        Automatic(
+            name="fused-optimizer",
+            module="fused_optimizer",
+            parameters={"foreach": Parameter(kind=bool)},
+        ),
+        Automatic(
+            name="set-to-none",
+            module="zero_grad",
+            main="set_to_none",
+            parameters={"set_to_none": _FLAG},
+        ),
         Automatic(name="collect-garbage-less", module="garbage"),
         Automatic(name="no-sync", module="no_sync"),
         Automatic(name="bf16-gradients", module="gradient_compression"),

@@ -1,50 +1,181 @@
-"""Models compiled by torch.compile."""
+"""Models compiled by torch.compile, for as long as that pays."""
 
 from __future__ import annotations
 
+import functools
+import statistics
+import time
 from typing import Any
 
+from speedprof.mitigations.applied.compiler_news import News
 from speedprof.mitigations.applied.models import when_trained
-from speedprof.mitigations.applied.process import Applied, Process
+from speedprof.mitigations.applied.process import REFUSALS, Applied, Process
+
+# Operators that a compiled graph has to replace to repay being entered. Measured on two cores:
+# entering one (its guards, the call, autograd's part) costs as much as launching this many.
+OPERATORS_PER_GRAPH = 8
+BEFORE = 3  # passes without the compiler, to compare with; the first of them is not counted
+FEWEST = 8  # passes with it before steps are compared
+KEPT = 200  # of the latest passes
+FAILURES = (*REFUSALS, AssertionError, AttributeError, LookupError, OSError)
+ON_GRAPHS = ("reduce-overhead", "max-autotune")  # modes that record CUDA graphs
 
 
 def apply(process: Process, one: Applied) -> None:
-    """Compile the model in place before its second forward pass; Dynamo falls back by itself.
+    """Compile the model in place after its first passes; what cannot be compiled runs as it is.
 
-    `torch._dynamo.config.suppress_errors` lets what cannot be compiled run as it is.
+    `torch._dynamo.config.suppress_errors` lets a frame that fails run without the compiler, and
+    the backward pass is compiled together with the forward pass, where a failure can be caught.
     """
 
     def adopt(model: Any) -> None:
-        from torch._dynamo import config
-
         if model._compiled_call_impl is not None:  # noqa: SLF001 - torch has no other sign
             one.note("the script compiles the model itself")
             return
-        strict = config.suppress_errors
-        config.suppress_errors = True
-        process.changed(
-            f"torch._dynamo.config.suppress_errors: {one.name}: fall back",
-            lambda: setattr(config, "suppress_errors", strict),
-        )
-        model.compile(mode=None if one.parameters["mode"] == "default" else one.parameters["mode"])
-        one.effects += 1
-        process.changed(f"{type(model).__name__}: {one.name}", lambda: _uncompile(model))
-        process.at_end.append(lambda: _tell(one))
+        _fall_back(process, one)
+        compiled = _Compiled(process, one, model)
+        model._compiled_call_impl = compiled  # noqa: SLF001 - as Module.compile does
+        process.changed(f"{type(model).__name__}: {one.name}", compiled.undo)
+        process.at_end.append(compiled.tell)
 
     when_trained(process, one.name, adopt)
 
 
-def _tell(one: Applied) -> None:
-    """Say into how many graphs the model fell, and why."""
-    from torch._dynamo.utils import counters
+def _fall_back(process: Process, one: Applied) -> None:
+    from torch._dynamo import config as dynamo
+    from torch._functorch import config as autograd
 
-    breaks = counters["graph_break"]
-    if breaks:
-        reason = max(breaks, key=lambda why: breaks[why]).strip().splitlines()[0]
-        one.note(f"the graph broke {sum(breaks.values())} times, most often for: {reason}")
-    made = counters["stats"].get("unique_graphs", 0)
-    one.note(f"{made} graph{'' if made == 1 else 's'} compiled")
+    for config, name in (
+        (dynamo, "suppress_errors"),
+        (autograd, "force_non_lazy_backward_lowering"),
+    ):
+        before = getattr(config, name, None)
+        if before is False:
+            setattr(config, name, True)
+            undo = functools.partial(setattr, config, name, before)
+            process.changed(f"{config.__name__}.{name}: {one.name}: fall back", undo)
 
 
-def _uncompile(model: Any) -> None:
-    model._compiled_call_impl = None  # noqa: SLF001 - torch has no other way back
+class _Compiled:
+    """Stands where torch keeps a module's compiled call."""
+
+    def __init__(self, process: Process, one: Applied, model: Any) -> None:
+        self._one, self._model = one, model
+        self._mode = str(one.parameters["mode"])
+        self._news = News()
+        self._look = process.fence.guard(f"remedy {one.name}: look", self._looked)
+        self._call: Any = None  # the compiled one
+        self._on_graphs = False  # CUDA's
+        self._began = 0  # ns, of the pass before; 0 where something else came between
+        self._before: list[float] = []  # s from pass to pass
+        self._with: list[float] = []
+
+    def __call__(self, *arguments: Any, **keywords: Any) -> Any:
+        import torch
+
+        plain = self._model._call_impl  # noqa: SLF001
+        training = self._model.training and torch.is_grad_enabled()
+        if torch.compiler.is_compiling() or (self._call is None and not training):
+            return plain(*arguments, **keywords)
+        self._look(training)
+        if self._call is None:
+            return plain(*arguments, **keywords)
+        try:
+            made = self._call(*arguments, **keywords)
+        except FAILURES as error:
+            made = plain(*arguments, **keywords)  # raises what is the script's own fault
+            self._drop(f"the compiled model failed ({_first_line(error)})")
+        return _apart(made) if self._on_graphs else made
+
+    def _looked(self, training: bool) -> None:
+        """Time the passes, begin compiling when enough were seen, and give up when it storms."""
+        now = time.perf_counter_ns()
+        compiled_meanwhile = self._news.changed()
+        if self._began and training and not compiled_meanwhile:
+            times = self._before if self._call is None else self._with
+            times.append((now - self._began) / 1e9)
+            del times[:-KEPT]
+        self._began = now if training else 0
+        if self._call is None and len(self._before) >= BEFORE - 1:
+            self._compile()
+        elif self._call is not None and compiled_meanwhile:
+            why = self._storm()
+            if why is not None:
+                self._drop(why)
+
+    def _compile(self) -> None:
+        import torch
+
+        mode = None if self._mode == "default" else self._mode
+        self._news.begin()
+        self._call = torch.compile(self._model._call_impl, mode=mode)  # noqa: SLF001
+        self._one.effects += 1
+        on_gpu = any(p.is_cuda for p in self._model.parameters())
+        self._on_graphs = self._mode in ON_GRAPHS and on_gpu
+        if self._mode == ON_GRAPHS[0] and not on_gpu:
+            self._one.note("CUDA graphs need a GPU; the model is compiled without them")
+
+    def _storm(self) -> str | None:
+        """Return why the compiler does not pay here, None where it may."""
+        from torch._dynamo import config
+
+        news = self._news
+        graphs, operators = news.graphs(), news.operators()
+        if news.breaks() and graphs > 1 and operators < OPERATORS_PER_GRAPH * graphs:
+            return (
+                f"the graph broke {news.breaks()} times into pieces of {operators / graphs:.1f} "
+                f"operators, {OPERATORS_PER_GRAPH} are needed to repay entering one: "
+                f"{news.reasons()}"
+            )
+        if news.recompilations() >= config.recompile_limit:
+            return (
+                f"it was compiled again {news.recompilations()} times, after which Dynamo gives "
+                f"up: {news.why_again()}"
+            )
+        return None
+
+    def _drop(self, why: str) -> None:
+        self._one.note(f"the model runs without the compiler: {why}")
+        self._one.effects -= self._call is not None
+        self.undo()
+
+    def undo(self) -> None:
+        self._news.end()
+        if self._model._compiled_call_impl is self:  # noqa: SLF001
+            self._model._compiled_call_impl = None  # noqa: SLF001
+
+    def tell(self) -> None:
+        """Say into how many graphs the model fell and why, how long it took, and when it paid."""
+        news, one = self._news, self._one
+        if self._call is None:
+            one.note(f"the training ended before its pass {BEFORE + 1}, at which it is compiled")
+            return
+        if news.breaks() and one.effects:
+            one.note(f"the graph broke {news.breaks()} times: {news.reasons()}")
+        if news.graphs_skipped():
+            one.note(f"CUDA graphs were left out {news.graphs_skipped()} times")
+        count = news.graphs()
+        made = f"{count} graph{'' if count == 1 else 's'} compiled in {news.seconds:.1f} s"
+        one.note(made + (self._repaid() if one.effects else ""))
+
+    def _repaid(self) -> str:
+        if len(self._with) < FEWEST:
+            return ""
+        before, now = min(self._before), statistics.median(self._with)
+        told = f"; from pass to pass {1e3 * now:.3g} ms instead of {1e3 * before:.3g}"
+        if now >= before:
+            return f"{told}: not repaid"
+        return f"{told}: repaid after {self._news.seconds / (before - now):,.0f} passes"
+
+
+def _apart(made: Any) -> Any:
+    """Copy what a CUDA graph returned: the next pass writes over it."""
+    import torch
+    from torch.utils import _pytree
+
+    return _pytree.tree_map_only(torch.Tensor, torch.Tensor.clone, made)
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

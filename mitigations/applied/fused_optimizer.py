@@ -1,26 +1,33 @@
-"""Optimizers whose update is one kernel for all parameters."""
+"""Optimizers whose update is one kernel for all parameters, or a few where that is impossible."""
 
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Iterator
 from typing import Any
 
 from speedprof.mitigations.applied.process import Applied, Process, arguments
 
 FUSED = ("Adam", "AdamW", "SGD", "Adagrad")
+# Without a fused implementation, but one that updates all tensors together
+FOREACH = ("ASGD", "Adadelta", "Adamax", "NAdam", "RAdam", "RMSprop", "Rprop")
 OTHERWISE = ("foreach", "differentiable", "capturable")  # the script has chosen another way
 Call = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 def apply(process: Process, one: Applied) -> None:
-    """Build torch's own optimizers with `fused=True` where their parameters allow it."""
+    """Build torch's own optimizers with `fused=True` where their parameters allow it.
+
+    With the parameter `foreach`, those that cannot be fused are built with `foreach=True`.
+    """
     import torch
 
-    for name in FUSED:
+    for name in (*FUSED, *FOREACH):
         kind = getattr(torch.optim, name)
+        changed = "fused=True" if name in FUSED else "foreach=True"
         process.patches.replace(
-            kind, "__init__", _building(process, one, kind), reason=f"{one.name}: fused=True"
+            kind, "__init__", _building(process, one, kind), reason=f"{one.name}: {changed}"
         )
 
 
@@ -51,11 +58,49 @@ def _kept(positional: tuple[Any, ...], keywords: dict[str, Any]) -> Call:
 
 
 def _build(one: Applied, build: Any, name: str, call: Call) -> bool:
+    together = bool(one.parameters.get("foreach"))
+
     def wanted(explicit: dict[str, Any]) -> dict[str, Any]:
         chosen = next((other for other in OTHERWISE if explicit.get(other)), None)
         if chosen is not None:
             one.note(f"{name} stays as it is: the script asks for {chosen}=True")
             return {}
+        why = _refusal(explicit.get("params"))
+        if why is not None:
+            one.note(f"{name} cannot be fused: {why}")
+            return {}
         return {"fused": True}
 
-    return arguments(one, name, build, call, wanted)
+    def at_least(explicit: dict[str, Any]) -> dict[str, Any]:
+        return {} if explicit.get("differentiable") else {"foreach": True}
+
+    if name in FUSED and arguments(one, name, build, call, wanted):
+        return True
+    if name in FOREACH and not together:
+        one.note(f"{name} has no fused implementation; foreach=true updates its tensors together")
+    return together and arguments(one, name, build, call, at_least)
+
+
+def _refusal(parameters: Any) -> str | None:
+    """Return why torch would refuse to fuse these; some optimizers say so at their first step."""
+    optimizer = importlib.import_module("torch.optim.optimizer")
+    check = getattr(optimizer, "_device_dtype_check_for_fused", None)
+    try:
+        for parameter in _tensors(parameters) if check is not None else ():
+            check(parameter)
+    except RuntimeError as error:
+        return str(error).splitlines()[0]
+    return None
+
+
+def _tensors(given: Any) -> Iterator[Any]:
+    """Yield the tensors in lists, groups and pairs of name and tensor, as optimizers take them."""
+    import torch
+
+    if isinstance(given, torch.Tensor):
+        yield given
+    elif isinstance(given, dict):
+        yield from _tensors(given.get("params"))
+    elif isinstance(given, (list, tuple)):
+        for one in given:
+            yield from _tensors(one)

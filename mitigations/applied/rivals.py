@@ -17,6 +17,7 @@ RIVALS: frozenset[frozenset[str]] = frozenset(
         ("dali-loading", "in-process-loading"),
         ("dali-loading", "persistent-workers"),
         ("dali-loading", "deeper-prefetch"),
+        ("bf16-autocast", "fp16-autocast"),
     )
 )
 

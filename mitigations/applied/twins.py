@@ -44,11 +44,11 @@ def twin(module: Any, kind: Any = None, known: dict[int, Any] | None = None) -> 
     for name, parameter in module._parameters.items():  # noqa: SLF001 - also those that are None
         if parameter is not None and type(parameter) is not nn.Parameter:
             raise TypeError(f"its weights are of type {type(parameter).__name__}")
-        made._parameters[name] = _leaf(parameter, known)  # noqa: SLF001
+        made._parameters[name] = _leaf(parameter, known)
     for name, buffer in module._buffers.items():  # noqa: SLF001
-        made._buffers[name] = None if buffer is None else buffer.clone()  # noqa: SLF001
+        made._buffers[name] = None if buffer is None else buffer.clone()
     for name, child in module._modules.items():  # noqa: SLF001
-        made._modules[name] = None if child is None else twin(child, known=known)  # noqa: SLF001
+        made._modules[name] = None if child is None else twin(child, known=known)
     return made
 
 
@@ -81,7 +81,7 @@ def each(value: Any, change: Callable[[Any], Any]) -> Any:
 
     if isinstance(value, torch.Tensor):
         return change(value)
-    if isinstance(value, PLAIN) or isinstance(value, (torch.dtype, torch.device, torch.Size)):
+    if isinstance(value, (*PLAIN, torch.dtype, torch.device, torch.Size)):
         return value
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return type(value)(*(each(one, change) for one in value))
@@ -119,9 +119,22 @@ def same_random(call: Call) -> Iterator[None]:
     """Give back the random numbers that are drawn meanwhile, on the CPU and the call's device."""
     import torch
 
-    devices = {one.device.index for one in tensors(call) if one.device.type == "cuda"}
+    devices: set[int] = set()
+    _collect(call, devices)
     with torch.random.fork_rng(devices=sorted(devices), device_type="cuda"):
         yield
+
+
+def _collect(value: Any, devices: set[int]) -> None:
+    """Add the numbers of the GPUs that a call's tensors lie on; other objects are passed over."""
+    import torch
+
+    if isinstance(value, torch.Tensor) and value.is_cuda:
+        devices.add(value.get_device())
+    inside = value.values() if isinstance(value, dict) else value
+    if isinstance(value, (dict, list, tuple)):
+        for one in inside:
+            _collect(one, devices)
 
 
 @contextlib.contextmanager

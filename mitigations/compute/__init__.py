@@ -8,6 +8,7 @@ from speedprof.mitigations.compute import (
     compile_model,
     cuda_graphs,
     cudnn_benchmark,
+    fp16_autocast,
     fused_attention,
     fused_optimizer,
     length_buckets,
@@ -23,6 +24,7 @@ from speedprof.mitigations.mitigation import Mitigation
 REMEDIES: tuple[Mitigation, ...] = (
     tf32.MITIGATION,
     bf16_autocast.MITIGATION,
+    fp16_autocast.MITIGATION,
     channels_last.MITIGATION,
     compile_model.MITIGATION,
     cuda_graphs.MITIGATION,

@@ -1,0 +1,127 @@
+"""What torch's compiler did since it was asked to: graphs, breaks, recompilations, seconds."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from typing import Any
+
+MOST_REASONS = 3
+
+
+class News:
+    """Counts from `begin` on; Dynamo's own counters are the process's and are left alone."""
+
+    def __init__(self) -> None:
+        self.seconds = 0.0  # spent compiling
+        self._began = 0
+        self._frames = 0
+        self._stats: Counter[str] = Counter()
+        self._skips = self._reasons = 0
+        self._since = 0.0
+        self._listening = False
+
+    def begin(self) -> None:
+        from torch._dynamo.callback import callback_handler
+        from torch._dynamo.utils import counters, graph_break_reasons
+
+        self._stats = Counter(counters["stats"])
+        self._skips = counters["inductor"]["cudagraph_skips"]
+        self._frames = counters["frames"]["total"]
+        self._reasons, self._since = len(graph_break_reasons), time.time()
+        callback_handler.register_start_callback(self._starts)
+        callback_handler.register_end_callback(self._ends)
+        self._listening = True
+
+    def end(self) -> None:
+        from torch._dynamo.callback import callback_handler
+
+        if self._listening:
+            callback_handler.remove_start_callback(self._starts)
+            callback_handler.remove_end_callback(self._ends)
+            self._listening = False
+
+    def _starts(self, *_what: Any) -> None:
+        self._began = time.perf_counter_ns()
+
+    def _ends(self, *_what: Any) -> None:
+        self.seconds += (time.perf_counter_ns() - self._began) / 1e9
+
+    def changed(self) -> bool:
+        """Tell whether anything was compiled since the last time this was asked."""
+        from torch._dynamo.utils import counters
+
+        before, self._frames = self._frames, counters["frames"]["total"]
+        return bool(self._listening) and before != self._frames
+
+    def graphs(self) -> int:
+        return self._grown("unique_graphs")
+
+    def operators(self) -> int:
+        """Return the operators in all of these graphs."""
+        return self._grown("calls_captured")
+
+    def _grown(self, name: str) -> int:
+        from torch._dynamo.utils import counters
+
+        return int(counters["stats"][name] - self._stats[name])
+
+    def graphs_skipped(self) -> int:
+        """Return how often CUDA graphs were left out."""
+        from torch._dynamo.utils import counters
+
+        return int(counters["inductor"]["cudagraph_skips"] - self._skips)
+
+    def breaks(self) -> int:
+        return len(self._broken())
+
+    def reasons(self) -> str:
+        """Return why graphs broke, most frequent first, with the script's lines."""
+        found = Counter(
+            f"{_first_line(one.reason)}{_where(one.user_stack)}" for one in self._broken()
+        )
+        return _told(found)
+
+    def _broken(self) -> list[Any]:
+        from torch._dynamo.utils import graph_break_reasons
+
+        return list(graph_break_reasons[self._reasons :])
+
+    def recompilations(self) -> int:
+        return len(self._again())
+
+    def why_again(self) -> str:
+        return _told(Counter(map(_first_line, self._again())))
+
+    def _again(self) -> list[str]:
+        from torch._dynamo.utils import get_compilation_metrics
+
+        return [
+            reason
+            for one in get_compilation_metrics()
+            if (one.start_time or 0.0) >= self._since
+            and (reason := getattr(one, "recompile_reason", None))
+        ]
+
+
+def _told(found: Counter[str]) -> str:
+    return "; ".join(
+        f"{reason} ({times} times)" if times > 1 else reason
+        for reason, times in found.most_common(MOST_REASONS)
+    )
+
+
+def _first_line(text: str) -> str:
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
+    return lines[0] if lines else "no reason given"
+
+
+def _where(stack: Any) -> str:
+    """Return the innermost line of the script's own, none where Dynamo gives none."""
+    frames = list(stack or ())
+    if not frames:
+        return ""
+    path = frames[-1].filename
+    here = os.getcwd() + os.sep
+    return f" at {path.removeprefix(here)}:{frames[-1].lineno}"
