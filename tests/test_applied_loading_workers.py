@@ -81,13 +81,10 @@ def applied(process: Process, **parameters: object) -> Applied:
 def order(loader: Any, passes: int = 3) -> list[list[list[float]]]:
     """Return what a training sees of a loader, with draws of its own between the batches."""
     torch.manual_seed(0)
-    seen = []
-    for _ in range(passes):
-        batches = []
-        for batch in loader:
-            batches.append([*batch.flatten().tolist(), torch.rand(1).item()])
-        seen.append(batches)
-    return seen
+    return [
+        [[*batch.flatten().tolist(), torch.rand(1).item()] for batch in loader]
+        for _ in range(passes)
+    ]
 
 
 @pytest.mark.parametrize("at", [0, 4 * BATCH], ids=["first batch", "fifth batch"])
@@ -143,10 +140,9 @@ def test_what_the_data_set_raises_everywhere_is_the_scripts_own_error(process: P
 
     one = applied(process, num_workers=2)
     loader = DataLoader(Damaged(), BATCH)
-    seen = []
-    with pytest.raises(KeyError, match="^'no such sample'$") as caught:
-        for batch in loader:
-            seen.append(batch.flatten().tolist())
+    seen: list[list[float]] = []
+    with pytest.raises(KeyError, match=r"^'no such sample'$") as caught:
+        seen.extend(batch.flatten().tolist() for batch in loader)
     assert seen == [[0.0, 1.0, 2.0, 3.0], [4.0, 5.0, 6.0, 7.0]]
     assert caught.traceback[-1].path == Path(__file__)
     assert caught.value.__context__ is None
@@ -165,7 +161,7 @@ def test_a_script_that_goes_on_after_its_own_error_keeps_its_workers(process: Pr
         while True:
             try:
                 seen.append(next(passing).flatten().tolist())
-            except ValueError:
+            except ValueError:  # noqa: PERF203 - as a patient script does
                 continue
             except StopIteration:
                 return seen

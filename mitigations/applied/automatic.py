@@ -79,6 +79,14 @@ AUTOMATIC: dict[str, Automatic] = {
             main="pin_memory",
             parameters={"pin_memory": _FLAG},
         ),
+        Automatic(name="non-blocking-copies", module="non_blocking"),
+        Automatic(name="prefetch-to-device", module="device_prefetch"),
+        Automatic(
+            name="cache-samples",
+            module="sample_cache",
+            main="budget_mb",
+            parameters={"budget_mb": Parameter(kind=int, least=1)},
+        ),
         Automatic(name="set-epoch", module="sampler_epochs"),
         Automatic(
             name="dali-loading",

@@ -60,7 +60,7 @@ def _watch(fallback: Fallback, loader: Any, changed: Any, call: tuple[Any, Any, 
         return
     if changed and not explicit_arguments(*call).get("num_workers"):
         fallback.watch(loader)
-    elif not changed:
+    else:
         fallback.copied(loader)
 
 

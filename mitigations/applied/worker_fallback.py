@@ -19,8 +19,9 @@ from speedprof.mitigations.applied.random_states import RandomStates
 
 if TYPE_CHECKING:
     Queue = multiprocessing.queues.Queue[Any]
+    TorchsPass = Any  # by workers; mixed in when torch is there
 else:
-    Queue = multiprocessing.queues.Queue
+    Queue, TorchsPass = multiprocessing.queues.Queue, object
 
 POLL_S = 1.0  # between two looks at whether the workers are alive
 STALLED_S = 120.0  # without a batch: forked in the middle of a lock, workers wait for ever
@@ -86,171 +87,179 @@ class Fallback:
         vars(loader).update(plain)  # torch's own setter refuses
         self._given.pop(id(loader), None)
         self._one.effects -= 1
-        self._one.note(f"a loader of {type(loader.dataset).__name__} lost its workers again: {why}")
+        self._one.note(
+            f"a loader of {type(loader.dataset).__name__} lost its workers again: {why}"
+        )
+
+
+class WatchedPass(TorchsPass):  # type: ignore[misc]
+    """Torch's own pass by workers, until they fail; from there on its batches are made here.
+
+    Indices are drawn as before, and remembered until their batch was delivered: the order
+    stays. Torch's handler of SIGCHLD raises wherever the script is at the moment; here it is
+    only let do so while a batch is waited for.
+    """
+
+    _shutdown, _worker_pids_set = True, False  # as long as there are no workers
+
+    def __init__(self, loader: Any, take_back: TakeBack) -> None:
+        self._loader, self._take_back = weakref.ref(loader), take_back
+        self._drawn: dict[int, Any] = {}  # indices of batches that were not delivered
+        self._alone = False
+        self._failure: Any = None  # what a worker has sent in place of a batch
+        self._by_the_script = False  # its sampler has failed
+        super().__init__(loader)
+
+    @property
+    def _worker_result_queue(self) -> Any:
+        return self.__dict__["_worker_result_queue"]
+
+    @_worker_result_queue.setter
+    def _worker_result_queue(self, queue: Any) -> None:
+        """Let the workers' queue tell of what it could not send, before they are started."""
+        if type(queue) is multiprocessing.queues.Queue:
+            queue.__class__ = TellingQueue
+        self.__dict__["_worker_result_queue"] = queue
+
+    def _reset(self, loader: Any, first_iter: bool = False) -> None:
+        self._listen(False)
+        self._drawn.clear()
+        self._by_the_script = False
+        try:
+            super()._reset(loader, first_iter)
+        except LOST as error:
+            if first_iter or self._by_the_script:
+                raise
+            self._go_on_alone(shown(error), gently=False)
+
+    def _next_index(self) -> Any:
+        try:
+            index = super()._next_index()
+        except StopIteration:
+            raise
+        except BaseException:
+            self._by_the_script = True
+            raise
+        if not self._alone:
+            self._drawn[self._send_idx] = index
+        return index
+
+    def _next_data(self) -> Any:
+        self._by_the_script = False
+        if self._alone:
+            return self._made_here(self._next_drawn())
+        try:
+            batch = super()._next_data()
+        except LOST as error:
+            if self._by_the_script:
+                raise
+            why = shown(error)
+        else:
+            return self._delivered(batch)
+        self._go_on_alone(why, gently=False)
+        return self._made_here(self._next_drawn())
+
+    def _delivered(self, batch: Any) -> Any:
+        index = self._drawn.pop(next(k for k in self._drawn if k not in self._task_info))
+        failure, self._failure = self._failure, None
+        if failure is None:
+            return batch
+        made = self._made_here(index)  # raises what the script's own data set raises
+        self._go_on_alone(_told(failure), gently=True)
+        return made
+
+    def _process_data(self, data: Any, *rest: Any) -> Any:
+        from torch._utils import ExceptionWrapper
+
+        if isinstance(data, ExceptionWrapper):
+            self._failure, data = data, None
+        return super()._process_data(data, *rest)
+
+    def _get_data(self) -> Any:
+        lost = [worker for worker in self._workers if not worker.is_alive()]
+        if lost:
+            raise RuntimeError(_ended(lost[0]))
+        self._waiting_since = time.monotonic()
+        try:
+            self._listen(True)
+            return super()._get_data()
+        finally:
+            self._listen(False)
+
+    def _try_get_data(self, timeout: float | None = None) -> Any:
+        got = super()._try_get_data(POLL_S if timeout is None else timeout)
+        if not got[0] and time.monotonic() - self._waiting_since > STALLED_S:
+            raise RuntimeError(f"no batch came in {STALLED_S:g} s")
+        return got
+
+    def _listen(self, wanted: bool) -> None:
+        """Let torch's handler of SIGCHLD raise for these workers, or no longer."""
+        from torch.utils.data._utils import signal_handling as signals
+
+        if self._worker_pids_set:
+            self._worker_pids_set = False
+            with contextlib.suppress(ValueError):  # interrupted before they were known
+                signals._remove_worker_pids(id(self))
+        if wanted and threading.current_thread() is threading.main_thread():
+            self._worker_pids_set = True
+            signals._set_worker_pids(id(self), tuple(one.pid for one in self._workers))
+
+    def _go_on_alone(self, why: str, *, gently: bool) -> None:
+        self._alone = True
+        self._listen(False)
+        if gently:
+            self._shutdown_workers()
+        else:
+            self._end_workers()
+        loader = self._loader()
+        if loader is not None:
+            self._take_back(loader, why)
+
+    def _end_workers(self) -> None:
+        """End workers of which some are lost: nothing that they share can be relied on."""
+        self._shutdown = True
+        if hasattr(self, "_pin_memory_thread"):
+            self._pin_memory_thread_done_event.set()
+        for worker in self._workers:
+            worker.terminate()
+        for worker in self._workers:
+            worker.join(POLL_S)
+            if worker.is_alive():
+                worker.kill()
+
+    def _next_drawn(self) -> Any:
+        if self._drawn:
+            return self._drawn.pop(min(self._drawn))
+        return self._next_index()
+
+    def _made_here(self, index: Any) -> Any:
+        """Make a batch as a loader without workers does."""
+        data = self._fetcher.fetch(index)
+        if not self._pin_memory:
+            return data
+        from torch.utils.data import _utils
+
+        return _utils.pin_memory.pin_memory(data, self._pin_memory_device)
+
+    @functools.cached_property
+    def _fetcher(self) -> Any:
+        from torch.utils.data.dataloader import _DatasetKind
+
+        return _DatasetKind.create_fetcher(
+            self._dataset_kind,
+            self._dataset,
+            self._auto_collation,
+            self._collate_fn,
+            self._drop_last,
+        )
 
 
 @functools.cache
 def pass_class() -> Any:
-    """Return the iterator's class; a function, since torch is imported late."""
-    from torch._utils import ExceptionWrapper
-    from torch.utils.data import _utils
-    from torch.utils.data.dataloader import _DatasetKind, _MultiProcessingDataLoaderIter
+    """Return torch's iterator, watched; a function, since torch is imported late."""
+    from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-    class PassByWorkers(_MultiProcessingDataLoaderIter):  # type: ignore[misc]
-        """Torch's own pass by workers, until they fail; from there on its batches are made here.
-
-        Indices are drawn as before, and remembered until their batch was delivered: the order
-        stays. Torch's handler of SIGCHLD raises wherever the script is at the moment; here it is
-        only let do so while a batch is waited for.
-        """
-
-        _shutdown, _worker_pids_set = True, False  # as long as there are no workers
-
-        def __init__(self, loader: Any, take_back: TakeBack) -> None:
-            self._loader, self._take_back = weakref.ref(loader), take_back
-            self._drawn: dict[int, Any] = {}  # indices of batches that were not delivered
-            self._alone = False
-            self._failure: Any = None  # what a worker has sent in place of a batch
-            self._by_the_script = False  # its sampler has failed
-            super().__init__(loader)
-
-        @property
-        def _worker_result_queue(self) -> Any:
-            return self.__dict__["_worker_result_queue"]
-
-        @_worker_result_queue.setter
-        def _worker_result_queue(self, queue: Any) -> None:
-            """Let the workers' queue tell of what it could not send, before they are started."""
-            if type(queue) is multiprocessing.queues.Queue:
-                queue.__class__ = TellingQueue
-            self.__dict__["_worker_result_queue"] = queue
-
-        def _reset(self, loader: Any, first_iter: bool = False) -> None:  # noqa: FBT001, FBT002
-            self._listen(False)
-            self._drawn.clear()
-            self._by_the_script = False
-            try:
-                super()._reset(loader, first_iter)
-            except LOST as error:
-                if first_iter or self._by_the_script:
-                    raise
-                self._go_on_alone(shown(error), gently=False)
-
-        def _next_index(self) -> Any:
-            try:
-                index = super()._next_index()
-            except StopIteration:
-                raise
-            except BaseException:
-                self._by_the_script = True
-                raise
-            if not self._alone:
-                self._drawn[self._send_idx] = index
-            return index
-
-        def _next_data(self) -> Any:
-            self._by_the_script = False
-            if self._alone:
-                return self._made_here(self._next_drawn())
-            try:
-                batch = super()._next_data()
-            except LOST as error:
-                if self._by_the_script:
-                    raise
-                why = shown(error)
-            else:
-                return self._delivered(batch)
-            self._go_on_alone(why, gently=False)
-            return self._made_here(self._next_drawn())
-
-        def _delivered(self, batch: Any) -> Any:
-            index = self._drawn.pop(next(k for k in self._drawn if k not in self._task_info))
-            failure, self._failure = self._failure, None
-            if failure is None:
-                return batch
-            made = self._made_here(index)  # raises what the script's own data set raises
-            self._go_on_alone(_told(failure), gently=True)
-            return made
-
-        def _process_data(self, data: Any, *rest: Any) -> Any:
-            if isinstance(data, ExceptionWrapper):
-                self._failure, data = data, None
-            return super()._process_data(data, *rest)
-
-        def _get_data(self) -> Any:
-            lost = [worker for worker in self._workers if not worker.is_alive()]
-            if lost:
-                raise RuntimeError(_ended(lost[0]))
-            self._waiting_since = time.monotonic()
-            try:
-                self._listen(True)
-                return super()._get_data()
-            finally:
-                self._listen(False)
-
-        def _try_get_data(self, timeout: float = POLL_S) -> Any:
-            got = super()._try_get_data(timeout)
-            if not got[0] and time.monotonic() - self._waiting_since > STALLED_S:
-                raise RuntimeError(f"no batch came in {STALLED_S:g} s")
-            return got
-
-        def _listen(self, wanted: bool) -> None:  # noqa: FBT001
-            """Let torch's handler of SIGCHLD raise for these workers, or no longer."""
-            signals = _utils.signal_handling
-            if self._worker_pids_set:
-                self._worker_pids_set = False
-                with contextlib.suppress(ValueError):  # interrupted before they were known
-                    signals._remove_worker_pids(id(self))
-            if wanted and threading.current_thread() is threading.main_thread():
-                self._worker_pids_set = True
-                signals._set_worker_pids(id(self), tuple(one.pid for one in self._workers))
-
-        def _go_on_alone(self, why: str, *, gently: bool) -> None:
-            self._alone = True
-            self._listen(False)
-            if gently:
-                self._shutdown_workers()
-            else:
-                self._end_workers()
-            loader = self._loader()
-            if loader is not None:
-                self._take_back(loader, why)
-
-        def _end_workers(self) -> None:
-            """End workers of which some are lost: nothing that they share can be relied on."""
-            self._shutdown = True
-            if hasattr(self, "_pin_memory_thread"):
-                self._pin_memory_thread_done_event.set()
-            for worker in self._workers:
-                worker.terminate()
-            for worker in self._workers:
-                worker.join(POLL_S)
-                if worker.is_alive():
-                    worker.kill()
-
-        def _next_drawn(self) -> Any:
-            if self._drawn:
-                return self._drawn.pop(min(self._drawn))
-            return self._next_index()
-
-        def _made_here(self, index: Any) -> Any:
-            """Make a batch as a loader without workers does."""
-            data = self._fetcher.fetch(index)
-            if self._pin_memory:
-                return _utils.pin_memory.pin_memory(data, self._pin_memory_device)
-            return data
-
-        @functools.cached_property
-        def _fetcher(self) -> Any:
-            return _DatasetKind.create_fetcher(
-                self._dataset_kind,
-                self._dataset,
-                self._auto_collation,
-                self._collate_fn,
-                self._drop_last,
-            )
-
-    return PassByWorkers
+    return type("PassByWorkers", (WatchedPass, _MultiProcessingDataLoaderIter), {})
 
 
 class TellingQueue(Queue):

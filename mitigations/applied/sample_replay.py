@@ -1,0 +1,217 @@
+"""One sample of a data set, recorded once, and made again from what was the same each time.
+
+A record holds what each transform of the data set was given, behind its first steps if these are
+the same each time, and the sample with holes for what the transforms returned. Made again, the
+transforms run on copies from there on, and draw what they would have drawn.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from threading import get_ident
+from typing import Any
+
+from speedprof.mitigations.applied.exact_copies import REFUSALS, Hole, Part, pack, unpack
+from speedprof.mitigations.applied.random_states import RandomStates
+from speedprof.mitigations.applied.transform_chains import Parts, Step
+from speedprof.profiler.fence import Fence
+
+ATOMS = (bool, int, float, complex, str, bytes, type(None))
+OUTSIDE = "it draws random numbers outside its transforms"
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call of a transform while a sample was made."""
+
+    name: str
+    cut: int  # steps that are the same each time, and were not recorded
+    given: list[Part]  # behind them
+    returned: Any
+
+
+class Recording:
+    """What happens while one sample is made; `fault` says why it cannot be made again."""
+
+    def __init__(
+        self, chains: Mapping[str, Parts], cuts: Mapping[str, int], fence: Fence, *, weigh: bool
+    ) -> None:
+        self.chains, self.cuts, self.weigh = chains, cuts, weigh
+        self.weights: dict[str, list[float]] = {}  # bytes in front of and behind each such step
+        self.fault: str | None = None
+        self._calls: list[Call] = []
+        self._thread = get_ident()
+        self._arrive = fence.guard("remedy cache-samples: record", self._arrived)
+        self._keep = fence.guard("remedy cache-samples: record", self._kept)
+        self._leave = fence.guard("remedy cache-samples: record", self._left)
+        self._states = RandomStates()
+
+    def stands_in(self, name: str) -> Any:
+        """Return what takes a transform's place meanwhile."""
+        return _StandIn(self, name)
+
+    def run(self, name: str, inputs: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """Run a transform, and remember what it was given and what it returned."""
+        chain = self.chains[name]
+        if get_ident() != self._thread or self.fault is not None:
+            return chain.whole(*inputs, **keywords)
+        cut = 0 if keywords else self.cuts[name]
+        arrived = self._arrive(chain, cut)
+        if arrived is None:
+            self.fault = self.fault or "it was not understood"
+            return chain.whole(*inputs, **keywords)
+        before, after = arrived
+        given = self._same(name, before, inputs)
+        if after is None:
+            return given[0] if len(inputs) == 1 else given
+        kept = self._keep(given, keywords)
+        if kept is None:
+            self.fault = self.fault or "it was not understood"
+            return after(*given, **keywords)
+        copies, packed = kept
+        returned = after(*copies[0], **copies[1])
+        self._leave(Call(name, cut, packed, returned))
+        return returned
+
+    def record(self, sample: Any) -> list[Part] | None:
+        """Return the record of the sample that was made, None where it cannot be made again."""
+        self._check(OUTSIDE)
+        if self.fault is not None:
+            return None
+        holes: dict[int, Hole] = {}
+        for place, call in enumerate(self._calls):
+            holes.update(_holes(place, call.returned))
+        try:
+            template, filled = pack(sample, holes)
+        except REFUSALS as error:
+            self.fault = f"its samples cannot be kept ({error})"
+            return None
+        if filled != set(range(len(self._calls))):
+            self.fault = "it changes what its transforms return"
+            return None
+        return _joined(self._calls, template)
+
+    def _same(self, name: str, before: Step | None, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Run the steps that are the same each time."""
+        if before is None:
+            return inputs
+        if not self.weigh:
+            return _several(inputs, before(*inputs))
+        given, weights = inputs, [_weight(inputs)]
+        chain = self.chains[name]
+        for step in chain.steps[: self.cuts[name]]:
+            given = _several(given, chain.joined((step,))(*given))
+            weights.append(_weight(given))
+        self.weights[name] = weights
+        return given
+
+    # -- behind the fence
+
+    def _arrived(self, chain: Parts, cut: int) -> tuple[Step | None, Step | None] | None:
+        self._check(OUTSIDE)
+        return chain.before(cut), chain.after(cut)
+
+    def _kept(self, given: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        """Return copies of what a transform is given, and these as parts."""
+        self._check("it draws random numbers in a step that should draw none")
+        try:
+            packed, _ = pack((given, keywords))
+        except REFUSALS as error:
+            self.fault = f"what its transforms are given cannot be kept ({error})"
+            return None
+        if self._calls and self._calls[-1].given == packed:
+            packed = self._calls[-1].given  # two views of one image
+        return unpack([memoryview(part) for part in packed]), packed
+
+    def _left(self, call: Call) -> None:
+        if isinstance(call.returned, ATOMS):  # a number is no object that could be found again
+            self._check("it draws random numbers for a plain value")
+        else:
+            self._calls.append(call)
+        self._states = RandomStates()
+
+    def _check(self, fault: str) -> None:
+        if self.fault is None and self._states.moved():
+            self.fault = fault
+
+
+class _StandIn:
+    """A transform under observation: called, it runs the transform; asked, it is the transform."""
+
+    def __init__(self, recording: Recording, name: str) -> None:
+        self._recording, self._name = recording, name
+
+    def __call__(self, *inputs: Any, **keywords: Any) -> Any:
+        return self._recording.run(self._name, inputs, keywords)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._recording.chains[self._name].whole, name)
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A record that was read: what its transforms are given, in memory of its own."""
+
+    calls: list[tuple[str, int, Any, Any]]  # name, cut, inputs and keywords
+    template: Sequence[Part]
+
+    def results(self, chains: Mapping[str, Parts]) -> list[Any]:
+        """Run the transforms from where they were recorded; raises what they raise."""
+        return [
+            (chains[name].after(cut) or chains[name].whole)(*inputs, **keywords)
+            for name, cut, inputs, keywords in self.calls
+        ]
+
+    def sample(self, results: list[Any]) -> Any:
+        return unpack(self.template, results)
+
+
+def replay(parts: Sequence[Part]) -> Replay:
+    """Read a record."""
+    calls, begin = pickle.loads(parts[0])  # noqa: S301 - what this process has written
+    return Replay(
+        [(name, cut, *unpack(parts[first:last])) for name, cut, first, last in calls],
+        parts[begin:],
+    )
+
+
+def _joined(calls: list[Call], template: list[Part]) -> list[Part]:
+    """Return a record: its table of contents, what the transforms were given, the sample."""
+    parts: list[Part] = []
+    contents, last = [], None
+    for call in calls:
+        if call.given is not last:
+            parts += call.given
+        last = call.given
+        contents.append((call.name, call.cut, 1 + len(parts) - len(last), 1 + len(parts)))
+    return [pickle.dumps((contents, 1 + len(parts)), protocol=5), *parts, *template]
+
+
+def _holes(place: int, returned: Any) -> dict[int, Hole]:
+    """Return where what a transform returned, or a part of it, will be put, by its id."""
+    holes: dict[int, Hole] = {id(returned): (place, None)}
+    named = type(returned) in (tuple, list, dict)
+    items = (
+        returned.items() if isinstance(returned, dict) else enumerate(returned) if named else ()
+    )
+    for key, value in items:
+        if not isinstance(value, ATOMS):
+            holes[id(value)] = (place, key)
+    return holes
+
+
+def _several(inputs: tuple[Any, ...], returned: Any) -> tuple[Any, ...]:
+    return tuple(returned) if len(inputs) > 1 else (returned,)
+
+
+def _weight(values: tuple[Any, ...]) -> float:
+    """Return the bytes of images, arrays and tensors, as far as they tell."""
+    total = 0.0
+    for value in values:
+        if hasattr(value, "nbytes"):
+            total += float(value.nbytes)
+        elif hasattr(value, "getbands"):
+            total += float(value.width * value.height * len(value.getbands()))
+    return total
