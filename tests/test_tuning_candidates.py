@@ -102,8 +102,9 @@ def test_a_trial_is_likely_to_take_as_long_as_the_same_took_before() -> None:
 
 def test_time_is_kept_back_for_two_pairs_with_the_whole_plan() -> None:
     made = [trial((), 7.0), trial((WORKERS,), 5.0)]
-    assert kept_back_s((WORKERS,), made) == 24.0
-    assert kept_back_s((), made) == 0.0
+    assert kept_back_s((WORKERS,), made, 600.0) == 24.0
+    assert kept_back_s((WORKERS,), made, 60.0) == 15.0  # a quarter of a short budget
+    assert kept_back_s((), made, 600.0) == 0.0
 
 
 def test_a_trial_may_take_four_times_as_long_as_is_likely_and_no_longer_than_any() -> None:

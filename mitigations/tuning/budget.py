@@ -15,6 +15,7 @@ TRACED_TIMES = 1.5  # as long take trials with windows
 PATIENCE = 4.0  # times what a trial is likely to take; a longer one hangs, or is no remedy
 LEAST_PATIENCE_S = 30.0
 PAIRS = 2  # of trials, for which time is kept: the whole plan against the script as it is
+MOST_KEPT_BACK = 0.25  # of the budget: first there has to be a plan
 
 
 class OutOfTimeError(Exception):
@@ -50,9 +51,10 @@ def likely_s(plan: Plan, made: Sequence[Trial], *, windows: bool = False) -> flo
     return likely + (COMPILING_S if _compiles(plan) and not compiled else 0.0)
 
 
-def kept_back_s(plan: Plan, made: Sequence[Trial]) -> float:
-    """Return the time that measuring the whole plan at the end will take; none without one."""
-    return PAIRS * (likely_s((), made) + likely_s(plan, made)) if plan else 0.0
+def kept_back_s(plan: Plan, made: Sequence[Trial], whole_s: float) -> float:
+    """Return the time that is kept for the whole plan's measurement; none without one."""
+    pairs = PAIRS * (likely_s((), made) + likely_s(plan, made))
+    return min(pairs, MOST_KEPT_BACK * whole_s) if plan else 0.0
 
 
 def _compiles(plan: Plan) -> bool:

@@ -53,7 +53,7 @@ class Turns:
         likely = likely_s(plan, made, windows=windows)
         left = self._budget.left_s()
         if not last:
-            left -= kept_back_s(self._wanted, made)
+            left -= kept_back_s(self._wanted, made, self._budget.whole_s)
         if left < likely:
             raise OutOfTimeError
         patience = self._budget.most_s if first else self._budget.patience_s(likely)

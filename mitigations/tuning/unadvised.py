@@ -109,11 +109,13 @@ def _of_loading(run: Run, loader: Loader) -> Iterator[Named]:
 
 
 def _of_computing(run: Run) -> Iterator[Named]:
-    if run.models and not any(model.compiled for model in run.models):
-        yield "compile-model", {}
+    if facts.is_gpu(run) or facts.cpu_has_bf16(run):
+        yield "bf16-autocast", {}
     convolutions = facts.kinds_share(run, "convolution") or 0.0
     if convolutions >= PHASE and not any(model.channels_last for model in run.models):
         yield "channels-last", {}
+    if run.models and not any(model.compiled for model in run.models):
+        yield "compile-model", {}
 
 
 def _takes(run: Run, phase: str) -> bool:
