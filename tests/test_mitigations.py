@@ -202,20 +202,16 @@ def test_the_line_that_the_finding_names_is_the_one_to_change() -> None:
     assert fit.by_hand.startswith("# train.py:12")
 
 
-def test_each_worker_keeps_a_cache_of_its_own() -> None:
+def test_forked_workers_share_what_is_kept_and_others_need_it_once_each() -> None:
     small = runs.machine(8, memory_bytes=1 << 30)
-    one = runs.preparing(1, 50.0)
-    eight = runs.preparing(8, 50.0)
-    assert isinstance(
-        assess("cache-samples", runs.run({"data_loading": 0.5}, loaders=[one], machines=[small])),
-        Fit,
-    )
-    assert isinstance(
-        assess(
-            "cache-samples", runs.run({"data_loading": 0.5}, loaders=[eight], machines=[small])
-        ),
-        Misfit,
-    )
+
+    def of(method: str) -> Fit | Misfit:
+        eight = runs.preparing(8, 50.0, start_method=method)
+        run = runs.run({"data_loading": 0.5}, loaders=[eight], machines=[small])
+        return assess("cache-samples", run)
+
+    assert isinstance(of("fork"), Fit)
+    assert isinstance(of("spawn"), Misfit)
 
 
 def test_a_queue_that_other_programs_cause_is_not_blamed_on_the_scripts_own_threads() -> None:

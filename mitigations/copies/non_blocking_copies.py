@@ -57,6 +57,5 @@ MITIGATION = remedy(
     __doc__,
     treats=(("host_to_device", "blocking_copy"),),
     assess=assess,
-    how="patch",
     after=("pin-memory",),
 )

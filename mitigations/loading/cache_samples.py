@@ -1,11 +1,18 @@
 """Keep samples in memory after their first use.
 
-Does: wraps the data set so that each sample is read and decoded once, up to its first random
-    transform.
+Does: keeps each sample as it is read and decoded, and behind the first of its transforms that are
+    the same each time; the rest, random transforms above all, runs on a copy each time. What is
+    kept lies in memory that the training and its forked workers share: each sample is made once,
+    by whoever comes first, and found by all of them in every later epoch, whether workers are kept
+    or not. `budget_mb` is how much that may be, by default a quarter of the free memory (64 GiB
+    at most, shared out among the ranks of a machine); if all transforms leave no room for the data
+    set, fewer of them are kept, and what does not fit is made as before.
 Helps: data sets that fit into memory and are read for more than one epoch.
-Avoid: data sets larger than memory; workers that are not kept, each of which begins with an empty
-    cache.
-Safety: exact. What is cached comes before anything random; without that, do not cache.
+Avoid: data sets larger than memory; samples that are made in less time than a copy takes; files
+    that change while they are trained on; workers that are not forked, which find nothing.
+Safety: exact. Only what draws no random number is kept, and the generators stand where they
+    would. The first three samples of each process are made twice and compared to the last bit,
+    later one of 128; what differs, or changes its attributes, is kept no longer.
 Place: system. The same samples, kept instead of made again.
 Source: PRESTO (SIGMOD 2022): 3x to 13x loading throughput from keeping the right steps of the
     pipeline, functionally identical; Plumber (MLSys 2022): more than 50 % end to end from
@@ -13,6 +20,8 @@ Source: PRESTO (SIGMOD 2022): 3x to 13x loading throughput from keeping the righ
 """
 
 from __future__ import annotations
+
+import math
 
 from speedprof.advisor.finding import Finding
 from speedprof.advisor.loading import production_ms
@@ -24,6 +33,9 @@ from speedprof.mitigations.mitigation import Fit, Misfit
 from speedprof.profiler.run import Loader, Run
 
 MEMORY_SHARE = 0.5  # of the free memory that a cache may take
+SLACK = 4.0  # times the finished samples: a decoded image is larger than a crop of it
+LEAST_MB = 64
+MB = 1 << 20
 WORTH = 0.2  # of making a sample: below it a cache is not worth its memory
 LEAST = 0.98  # of the cacheable part, from the second epoch on: looking up costs next to nothing
 RANDOM = (
@@ -31,7 +43,7 @@ RANDOM = (
     "GaussianBlur", "GaussianNoise", "MixUp", "CutMix", "Dropout",
 )  # fmt: skip
 BY_HAND = """\
-class Kept(torch.utils.data.Dataset):  # each worker keeps its own samples
+class Kept(torch.utils.data.Dataset):  # by hand, each worker keeps samples of its own
     def __init__(self, dataset):
         self.dataset, self.kept = dataset, {{}}
 
@@ -57,7 +69,7 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
         return Misfit(reason=unfit)
     if each is None or free is None or part is None:
         return Misfit(reason="a sample's size or cost, or the free memory, was not measured")
-    need = each * (loader.length or 0) * max(1, loader.num_workers)
+    need = each * (loader.length or 0) * (1 if _shared(run, loader) else loader.num_workers)
     if need > MEMORY_SHARE * free:
         return Misfit(reason=f"about {size(need)} would be kept, and {size(free)} are free")
     if part < WORTH:
@@ -70,8 +82,22 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
             f"{percent(part)} of making one is the same each time"
         ),
         gain=cheaper(run, finding, LEAST * part, part, what="making samples"),
+        parameters={"budget_mb": _budget_mb(need, free)},
         by_hand=_by_hand(loader),
     )
+
+
+def _budget_mb(need: float, free: float) -> int:
+    """Return a budget with room for what lies before crops, and is larger than what they leave."""
+    return math.ceil(min(max(SLACK * need, LEAST_MB * MB), MEMORY_SHARE * free) / MB)
+
+
+def _shared(run: Run, loader: Loader) -> bool:
+    """Tell whether workers find what others keep: where they are forked, as before Python 3.14."""
+    if loader.num_workers < 2 or loader.start_method is not None:
+        return loader.num_workers < 2 or loader.start_method == "fork"
+    major, minor = (run.environment.python or "3.0").split(".")[:2]
+    return (int(major), int(minor)) < (3, 14)
 
 
 def _unfit(run: Run, loader: Loader) -> str | None:
@@ -130,5 +156,4 @@ MITIGATION = remedy(
     treats=(("data_loading", "storage"), ("data_loading", "cpu_preparation")),
     assess=worth_rewriting(assess),
     conflicts=("raw-pixels",),
-    after=("persistent-workers",),
 )
