@@ -39,15 +39,15 @@ class Budget:
 
 
 def likely_s(plan: Plan, made: Sequence[Trial], *, windows: bool = False) -> float:
-    """Return how long a trial is likely to take: as the same took before, or as others did."""
+    """Return how long a trial is likely to take: as the same took before, or as the last two others."""
     well = [one for one in made if one.problem is None]
     same = [one.wall_s for one in well if one.plan == plan and one.windows == windows]
     if same:
-        return max(same)
+        return same[-1]
     compiled = [one for one in well if _compiles(one.plan)]
     alike = compiled if _compiles(plan) and compiled else [o for o in well if o not in compiled]
     plain = [one.wall_s / (TRACED_TIMES if one.windows else 1.0) for one in alike]
-    likely = max(plain, default=0.0) * (TRACED_TIMES if windows else 1.0)
+    likely = max(plain[-2:], default=0.0) * (TRACED_TIMES if windows else 1.0)
     return likely + (COMPILING_S if _compiles(plan) and not compiled else 0.0)
 
 
