@@ -19,6 +19,7 @@ from dali_cases import folder  # noqa: E402
 from speedprof.mitigations.dali.batches import Read  # noqa: E402
 from speedprof.mitigations.dali.costs import FOLDER, LOADER, Ledger, ledger  # noqa: E402
 from speedprof.mitigations.dali.threads import Spent, spent  # noqa: E402
+from speedprof.profiler.attribution import load  # noqa: E402
 from speedprof.profiler.loaders import costs  # noqa: E402
 
 SCRIPT = """
@@ -81,13 +82,14 @@ def test_each_transform_is_told_in_the_json_and_on_the_page(run: tuple[Path, str
 
 
 def test_what_a_batch_costs_is_measured_in_dalis_threads(run: tuple[Path, str]) -> None:
-    loaders = report(run)["loaders"]
-    (training,) = (one for one in loaders if one["role"] == "training")
-    assert training["getitem_cpu_ms"] > 0.1
-    assert training["getitem_ms"] >= training["getitem_cpu_ms"]
-    assert training["collate_ms"] < training["getitem_ms"]
-    assert training["read_bytes"] > 1000
-    assert training["transforms"] == []
+    training = load(run[0]).training_loader()
+    assert training is not None
+    assert (training.getitem_cpu_ms or 0) > 0.1
+    assert (training.getitem_ms or 0) >= (training.getitem_cpu_ms or 0)
+    assert (training.collate_ms or 0) < (training.getitem_ms or 0)
+    assert (training.read_bytes or 0) > 1000
+    assert training.storage_wait_ms is not None
+    assert training.transforms == []
 
 
 def test_a_ledger_adds_up_all_threads(tmp_path: Path) -> None:

@@ -69,16 +69,18 @@ class Graph:
         """Let `build` work on the images with a flag; the others stay as they are."""
         from nvidia.dali import fn
 
+        untyped: Any = fn  # what DALI makes of `if` in a pipeline; its stubs leave it out
+        conditional = untyped._conditional
         self.settle()
-        inside, outside = fn._conditional.split(self._image, predicate=flags)
+        inside, outside = conditional.split(self._image, predicate=flags)
         chosen = {
-            name: fn._conditional.split(value, predicate=flags)[0] for name, value in given.items()
+            name: conditional.split(value, predicate=flags)[0] for name, value in given.items()
         }
         branch = Graph(inside, gpu=self._gpu, decoded=True)
         branch.floating, branch.finished = self.floating, self.finished
         build(branch, chosen)
         branch.settle()
-        self._image = fn._conditional.merge(branch.pixels(), outside, predicate=flags)
+        self._image = conditional.merge(branch.pixels(), outside, predicate=flags)
 
     def settle(self) -> None:
         """Do what was put off, and round levels: the image holds bytes, or floats from 0 to 1."""

@@ -233,7 +233,7 @@ def _twin(leaf: Any) -> Twin:
     transform = getattr(leaf, name)
     twin = _attempted(copy.copy, leaf)
     setattr(twin, name, passing)
-    joint = getattr(leaf, "transforms", None)
+    joint: Any = getattr(leaf, "transforms", None)
     if type(joint).__name__ == "StandardTransform":
         twin.transforms = type(joint)(passing, joint.target_transform)
     elif joint is not None and name != "transforms":
