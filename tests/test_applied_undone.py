@@ -60,38 +60,40 @@ def assert_nothing_is_left(trial: dict[str, Any]) -> None:
     assert trial["failures"] == []
     assert trial["remarks"] == []
     assert trial["differences"] == []
-    assert trial["losses"] == 8
+    assert trial["trained"]
     assert trial["equal"], "a bare training after it has other losses"
 
 
 @pytest.fixture(scope="module")
-def eager(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    return undone(tmp_path_factory.mktemp("undone"), *EAGER, *together(EAGER))
+def all_together(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return undone(tmp_path_factory.mktemp("together"), *together(EAGER))
 
 
-@pytest.mark.parametrize("name", EAGER)
-def test_a_remedy_that_was_taken_back_leaves_nothing(name: str, eager: dict[str, Any]) -> None:
-    assert_nothing_is_left(eager["trials"][name])
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    return undone(tmp_path_factory.mktemp("alone"), *EAGER)
 
 
 @pytest.mark.parametrize("group", together(EAGER), ids=lambda group: f"{group.count(',') + 1}")
 def test_remedies_that_were_taken_back_together_leave_nothing(
-    group: str, eager: dict[str, Any]
+    group: str, all_together: dict[str, Any]
 ) -> None:
-    assert_nothing_is_left(eager["trials"][group])
+    assert_nothing_is_left(all_together["trials"][group])
 
 
-def test_most_of_them_changed_something_meanwhile(eager: dict[str, Any]) -> None:
-    worked = {
-        name for one in eager["trials"].values() for name, count in one["effects"].items() if count
-    }
+def test_most_of_them_changed_something_meanwhile(all_together: dict[str, Any]) -> None:
+    trials = all_together["trials"].values()
+    worked = {name for one in trials for name, count in one["effects"].items() if count}
+    said = {name for one in trials for name, notes in one["notes"].items() if notes}
     assert {"loader-workers", "fused-optimizer", "bf16-autocast", "ddp-buckets"} <= worked
-    silent = {
-        name
-        for name in EAGER
-        if name not in worked and not eager["trials"][name]["notes"].get(name)
-    }
-    assert len(silent) < len(EAGER) / 2, silent
+    assert len(worked) > len(EAGER) / 2
+    assert len(set(EAGER) - worked - said) < len(EAGER) / 4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EAGER)
+def test_a_remedy_that_was_taken_back_leaves_nothing(name: str, alone: dict[str, Any]) -> None:
+    assert_nothing_is_left(alone["trials"][name])
 
 
 @pytest.mark.slow
