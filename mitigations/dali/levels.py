@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from speedprof.mitigations.dali import draws
 from speedprof.mitigations.dali.choices import ON, some
-from speedprof.mitigations.dali.graph import Graph, grey
+from speedprof.mitigations.dali.graph import Graph
 from speedprof.mitigations.dali.steps import Arguments, Step
 
 TOP = 255
@@ -79,11 +79,12 @@ def stretch(graph: Graph, _given: Arguments) -> None:
     """Spread each channel from its least and most to 0 and 255: autocontrast."""
     from nvidia.dali import fn, types
 
-    image = fn.cast(graph.upright(), dtype=types.FLOAT)
-    least, most = fn.reductions.min(image, **HW), fn.reductions.max(image, **HW)
+    image = graph.upright()
+    least = fn.cast(fn.reductions.min(image, **HW), dtype=types.FLOAT)
+    most = fn.cast(fn.reductions.max(image, **HW), dtype=types.FLOAT)
     flat = fn.cast(most == least, dtype=types.FLOAT)
     scale = float(TOP) / (most - least + flat * float(TOP))
-    cut_off(graph, (image - least * (1.0 - flat)) * scale + NEARLY)
+    _cut_off(graph, image * scale, least * (flat - 1.0) * scale)
 
 
 def equalize(graph: Graph, _given: Arguments) -> None:
@@ -97,49 +98,46 @@ def equalize(graph: Graph, _given: Arguments) -> None:
     from nvidia.dali import fn, math, types
 
     image = graph.upright()
-    highest = fn.reductions.max(image, **HW)
-    others = fn.cast(image != highest, dtype=types.FLOAT)
-    below = fn.reductions.sum(others, **HW)
-    step = math.floor(below * (1.0 / TOP) + NEARLY / TOP)
-    some_step = fn.cast(step > 0.5, dtype=types.FLOAT)
+    lower = fn.cast(image != fn.reductions.max(image, **HW), dtype=types.FLOAT)
+    parts = fn.reductions.sum(lower, **HW) * (1.0 / TOP)
+    step = math.floor(parts + NEARLY / TOP)
+    spread = fn.cast(step > 0.5, dtype=types.FLOAT)  # 0 where there is no step
     divisor = math.max(step, 1.0)
-    even = fn.cast(_turned_over(_operator("equalize")(_turned_over(image))), dtype=types.FLOAT)
-    half = math.floor(divisor * 0.5)
-    wanted = math.floor((even * (below * (1.0 / TOP)) + half) / divisor + NEARLY)
-    kept = fn.cast(image, dtype=types.FLOAT)
-    cut_off(graph, some_step * wanted + (1.0 - some_step) * kept)
+    rest = _operator("equalize")(_turned_over(image))  # 255 and minus what is wanted
+    slope = parts / divisor * spread
+    half = math.floor(divisor * 0.5) / divisor * spread
+    _cut_off(graph, image * (1.0 - spread) - rest * slope, slope * float(TOP) + half)
 
 
 def sharpen(graph: Graph, given: Arguments) -> None:
     """Mix with the smoothed image, whose outermost pixels are the image's own."""
-    from nvidia.dali import fn, math, types
+    from nvidia.dali import fn
 
-    image = fn.cast(graph.upright(), dtype=types.FLOAT)
-    smooth = math.floor(_operator("filter")(image, graph.beside(given["kernel"])) + 0.5)
-    inside = fn.slice(smooth - image, start=[1, 1], shape=given["inner"], axes=[0, 1])
+    image = graph.upright()
+    part = 1.0 - graph.beside(given["factor"])  # of the smoothed image
+    smooth = _operator("filter")(image, graph.beside(given["kernel"]))  # in whole levels
+    change = smooth * part - image * part
+    inside = fn.slice(change, start=[1, 1], shape=given["inner"], axes=[0, 1])
     around: dict[str, Any] = {"out_of_bounds_policy": "pad", "fill_values": 0.0}
     change = fn.slice(inside, start=[-1, -1], shape=given["whole"], axes=[0, 1], **around)
-    _blend(graph, image, image + change, graph.beside(given["factor"]))
+    _cut_off(graph, change + image, 0.0)
 
 
 def brighten(graph: Graph, given: Arguments) -> None:
-    from nvidia.dali import fn, types
-
-    image = fn.cast(graph.upright(), dtype=types.FLOAT)
-    _blend(graph, image, image * 0.0, graph.beside(given["factor"]))
+    _cut_off(graph, graph.upright() * graph.beside(given["factor"]), 0.0)
 
 
 def saturate(graph: Graph, given: Arguments) -> None:
-    image, shade = _with_grey(graph)
-    _blend(graph, image, shade, graph.beside(given["factor"]))
+    image, factor = graph.upright(), graph.beside(given["factor"])
+    _cut_off(graph, image * factor + _shade(image) * (1.0 - factor), 0.0)
 
 
 def contrast(graph: Graph, given: Arguments) -> None:
     from nvidia.dali import fn, math
 
-    image, shade = _with_grey(graph)
-    middle = math.floor(fn.reductions.mean(shade, axes=[0, 1], keep_dims=True) + 0.5)
-    _blend(graph, image, middle, graph.beside(given["factor"]))
+    image, factor = graph.upright(), graph.beside(given["factor"])
+    middle = math.floor(fn.reductions.mean(_shade(image), axes=[0, 1], keep_dims=True) + 0.5)
+    _cut_off(graph, image * factor, middle * (1.0 - factor))
 
 
 OPERATIONS = {
@@ -151,25 +149,21 @@ OPERATIONS = {
 }
 
 
-def cut_off(graph: Graph, levels: Any) -> None:
-    """Make these floats the image: clipped, and without what follows the point."""
-    from nvidia.dali import fn, math, types
+def _cut_off(graph: Graph, levels: Any, offset: Any) -> None:
+    """Make these floats, and an offset, the image: clipped, without what follows the point.
 
-    kept = math.min(math.max(levels, 0.0), float(TOP))
-    graph.set(fn.cast(math.floor(kept), dtype=types.UINT8))
+    A cast clips, and it rounds: half a level less than there is, it cuts off.
+    """
+    from nvidia.dali import fn, types
 
-
-def _blend(graph: Graph, image: Any, other: Any, factor: Any) -> None:
-    cut_off(graph, other + factor * (image - other))
+    graph.set(fn.cast(levels + (offset + (NEARLY - 0.5)), dtype=types.UINT8))
 
 
-def _with_grey(graph: Graph) -> tuple[Any, Any]:
-    """Return the image as floats, and its brightness (height, width, 1) in whole levels."""
-    from nvidia.dali import fn, math, types
+def _shade(image: Any) -> Any:
+    """Return the brightness (height, width, 1) in whole levels."""
+    from nvidia.dali import fn, types
 
-    image = fn.cast(graph.upright(), dtype=types.FLOAT)
-    shade = math.floor(grey([image[:, :, channel] for channel in range(3)]) + 0.5)
-    return image, fn.stack(shade, axis=2, axis_name="C")
+    return fn.color_space_conversion(image, image_type=types.RGB, output_type=types.GRAY)
 
 
 def _operator(name: str) -> Any:
