@@ -74,19 +74,27 @@ class News:
         return int(counters["inductor"]["cudagraph_skips"] - self._skips)
 
     def breaks(self) -> int:
+        """Return how often a graph ended early, or none was made of a frame."""
         return len(self._broken())
 
     def reasons(self) -> str:
         """Return why graphs broke, most frequent first, with the script's lines."""
-        found = Counter(
-            f"{_first_line(one.reason)}{_where(one.user_stack)}" for one in self._broken()
-        )
-        return _told(found)
+        return _told(Counter(self._broken()))
 
-    def _broken(self) -> list[Any]:
+    def _broken(self) -> list[str]:
         from torch._dynamo.utils import graph_break_reasons
 
-        return list(graph_break_reasons[self._reasons :])
+        found = [
+            _first_line(one.reason) + _where(*_innermost(one.user_stack))
+            for one in graph_break_reasons[self._reasons :]
+        ]
+        for one in self._metrics():
+            if one.fail_reason:  # the frame runs without the compiler
+                line = one.fail_user_frame_lineno
+                found.append(
+                    _first_line(one.fail_reason) + _where(one.fail_user_frame_filename, line)
+                )
+        return found
 
     def recompilations(self) -> int:
         return len(self._again())
@@ -95,14 +103,14 @@ class News:
         return _told(Counter(map(_first_line, self._again())))
 
     def _again(self) -> list[str]:
+        reasons = (getattr(one, "recompile_reason", None) for one in self._metrics())
+        return [reason for reason in reasons if reason]
+
+    def _metrics(self) -> list[Any]:
+        """Return what Dynamo kept of each compilation; of many, the last 64."""
         from torch._dynamo.utils import get_compilation_metrics
 
-        return [
-            reason
-            for one in get_compilation_metrics()
-            if (one.start_time or 0.0) >= self._since
-            and (reason := getattr(one, "recompile_reason", None))
-        ]
+        return [one for one in get_compilation_metrics() if (one.start_time or 0.0) >= self._since]
 
 
 def _told(found: Counter[str]) -> str:
@@ -117,11 +125,13 @@ def _first_line(text: str) -> str:
     return lines[0] if lines else "no reason given"
 
 
-def _where(stack: Any) -> str:
-    """Return the innermost line of the script's own, none where Dynamo gives none."""
+def _innermost(stack: Any) -> tuple[str | None, int | None]:
     frames = list(stack or ())
-    if not frames:
+    return (frames[-1].filename, frames[-1].lineno) if frames else (None, None)
+
+
+def _where(path: str | None, line: int | None) -> str:
+    """Return the script's own line, nothing where Dynamo gives none."""
+    if path is None or line is None:
         return ""
-    path = frames[-1].filename
-    here = os.getcwd() + os.sep
-    return f" at {path.removeprefix(here)}:{frames[-1].lineno}"
+    return f" at {path.removeprefix(os.getcwd() + os.sep)}:{line}"
