@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import importlib
 import io
 import pickle
 from collections.abc import Callable, Iterator
@@ -235,4 +236,34 @@ def seeds() -> dict[str, list[float]]:
         "old": train(counts)["losses"],
         "new": treated,
         "other": train(counts, seed=1)["losses"],
+    }
+
+
+def undone_within_an_update() -> dict[str, Any]:
+    """Take the remedy back between two passes of one update; train on without it."""
+    bare = train([4] * 8)
+    training, failures = Training(), []
+    process = Process(Fence(failures.append), {})
+    process.apply([{"name": "no-sync"}])
+    for _ in range(5):
+        training.update(4)
+    training.optimizer.zero_grad()
+    for number in range(2):
+        training.backward(number, 4)
+    remarks = process.undo()
+    for number in range(2, 4):
+        with training.model.no_sync():  # as it would be without an exchange at its end
+            training.backward(number, 4)
+    training.optimizer.step()
+    for _ in range(2):
+        training.update(4)
+    hooks = importlib.import_module("torch.optim.optimizer")._global_optimizer_pre_hooks
+    left = [key for key, hook in hooks.items() if hook.__module__.endswith("no_sync")]
+    for key in left:
+        del hooks[key]
+    parameters = [p.detach().flatten().tolist() for p in training.model.parameters()]
+    return {
+        "bare": bare,
+        "treated": {"losses": training.losses, "parameters": parameters},
+        "said": [*remarks, *failures],
     }

@@ -32,6 +32,7 @@ WHOLE = {
     "scaled": functools.partial(no_sync, counts=ODD, clip=0.05, scaled=True),
     "fewer later": functools.partial(no_sync, counts=[4] * 6 + [2] * 20),
     "more later": functools.partial(no_sync, counts=[2] * 6 + [4] * 8),
+    "undone": cases.undone_within_an_update,
     "own": functools.partial(no_sync, counts=FOURS, own=True),
     "closure": functools.partial(no_sync, counts=[2] * 10, closure=True),
     "known hook": functools.partial(no_sync, counts=ODD, prepare=cases.registers),
@@ -110,6 +111,16 @@ def test_an_update_that_comes_early_is_exchanged_before_it(seen: dict[str, Any])
             (told,) = rank["told"]
             assert "updates came early and were exchanged before them" in told["notes"][0], name
             assert told["effects"] > 0
+
+
+def test_an_update_that_has_begun_is_exchanged_though_the_remedy_is_undone(
+    seen: dict[str, Any],
+) -> None:
+    for rank in seen["undone"]:
+        close(rank["treated"], rank["bare"])
+        assert rank["said"] == []
+    first, second = (rank["treated"]["parameters"] for rank in seen["undone"])
+    assert first == second
 
 
 def test_scripts_that_leave_out_exchanges_themselves_are_left_alone(seen: dict[str, Any]) -> None:

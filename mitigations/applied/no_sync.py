@@ -86,6 +86,7 @@ class Accumulation:
         self._one = one
         self._models: weakref.WeakKeyDictionary[Any, Passes] = weakref.WeakKeyDictionary()
         self._all: list[Passes] = []
+        self._notes: list[str] = []  # as told last: more may come
 
     def begins(self, model: Any) -> bool:
         """Tell whether the pass that begins with this forward stays on its rank."""
@@ -121,6 +122,13 @@ class Accumulation:
         for node in nodes.values():
             node.register_prehook(passes.seen)
 
+    def is_waiting(self) -> bool:
+        """Tell whether an update has begun whose gradients differ between ranks.
+
+        Its exchange must still come, even where the remedy is taken back meanwhile.
+        """
+        return any(passes.waiting for passes in self._models.values())
+
     def waiting(self, parameters: Any) -> list[Passes]:
         """Return the models of these parameters whose gradients were not exchanged yet."""
         some = [passes for passes in self._models.values() if passes.waiting]
@@ -138,15 +146,11 @@ class Accumulation:
                 passes.updated()
 
     def tell(self) -> None:
-        """Say what came of it."""
-        for passes in self._all:
-            if passes.left:
-                early = "" if not passes.early else f"; {_came_early(passes.early)}"
-                self._one.note(f"{passes.left} of {passes.total} exchanges were left out{early}")
-            elif not passes.off and set(passes.counts) == {1}:
-                self._one.note("each update has one backward pass: nothing to leave out")
-            elif not passes.off:
-                self._one.note("no fixed number of backward passes for each update was seen")
+        """Say what came of it so far."""
+        self._one.notes = [text for text in self._one.notes if text not in self._notes]
+        self._notes = [text for text in map(_came_of, self._all) if text is not None]
+        for text in self._notes:
+            self._one.note(text)
         self._one.effects = sum(passes.left for passes in self._all)
 
     def _agree(self, model: Any, passes: Passes) -> None:
@@ -180,7 +184,10 @@ def apply(process: Process, one: Applied) -> None:
         updates(optimizer, keywords.get("closure") or (arguments[1:] or (None,))[0])
 
     handle = register_optimizer_step_pre_hook(stepping)
-    process.patches.hook(handle, "torch.optim.Optimizer", reason=f"{one.name}: count updates")
+    process.changed(
+        f"torch.optim.Optimizer: {one.name}: count updates",
+        lambda: None if found.is_waiting() else handle.remove(),
+    )
     _before_readers(process, found)
     process.at_end.append(found.tell)
 
@@ -318,6 +325,17 @@ def _unsuited(model: Any) -> str | None:
 
 def _name(hook: Any) -> str:
     return getattr(hook, "__name__", type(hook).__name__)
+
+
+def _came_of(passes: Passes) -> str | None:
+    if passes.left:
+        early = f"; {_came_early(passes.early)}" if passes.early else ""
+        return f"{passes.left} of {passes.total} exchanges were left out{early}"
+    if passes.off:
+        return None  # why was said
+    if set(passes.counts) == {1}:
+        return "each update has one backward pass: nothing to leave out"
+    return "no fixed number of backward passes for each update was seen"
 
 
 def _came_early(count: int) -> str:
