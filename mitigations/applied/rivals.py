@@ -18,6 +18,7 @@ RIVALS: frozenset[frozenset[str]] = frozenset(
         ("dali-loading", "persistent-workers"),
         ("dali-loading", "deeper-prefetch"),
         ("bf16-autocast", "fp16-autocast"),
+        ("cache-samples", "dali-loading"),
     )
 )
 
