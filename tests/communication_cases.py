@@ -59,12 +59,13 @@ class Training:
         scaled: bool = False,
         clip: float | None = None,
         seed: int = 0,
+        device: str = "cpu",
         prepare: Callable[[Any], None] | None = None,
         **wrapping: Any,
     ) -> None:
         rank = distributed.get_rank()
         torch.manual_seed(0)
-        self.model = DistributedDataParallel(Net(), **wrapping)
+        self.model = DistributedDataParallel(Net().to(device), **wrapping)
         if prepare is not None:
             prepare(self.model)
         self.optimizer = torch.optim.SGD(self.model.parameters(), lr=0.05, momentum=0.9)
@@ -74,7 +75,7 @@ class Training:
         self.losses: list[float] = []
 
     def backward(self, number: int, count: int) -> torch.Tensor:
-        x = torch.randn(8, 6, generator=self.data)
+        x = torch.randn(8, 6, generator=self.data).to(self.model.device)
         branch = (self.rank + number) % 2 if self.branching else None
         quiet = self.own and number < count - 1
         with self.model.no_sync() if quiet else contextlib.nullcontext():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from speedprof.mitigations.applied.process import Process  # noqa: E402
 from speedprof.mitigations.tuning.proof import prove  # noqa: E402
 from speedprof.profiler.fence import Fence  # noqa: E402
 from speedprof.tests import communication_cases as cases  # noqa: E402
+from speedprof.tests import launching  # noqa: E402
 from speedprof.tests.gloo_ranks import together  # noqa: E402
 
 FOURS = [4] * 10
@@ -50,6 +53,27 @@ WHOLE = {
     "taken back": cases.while_it_trains,
     "seeds": cases.seeds,
 }
+RUN = """\
+import time, torch
+from torch.nn.parallel import DistributedDataParallel
+
+torch.set_num_threads(1)
+torch.distributed.init_process_group("gloo")
+torch.manual_seed(0)
+model = DistributedDataParallel(torch.nn.Linear(8, 8))
+optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+for step in range(1, 62):
+    loss = (model(torch.randn(4, 8)) - 1.0).square().mean()
+    (loss / 3).backward()
+    if step % 3 == 0 or step == 61:
+        optimizer.step()
+        optimizer.zero_grad()
+if torch.distributed.get_rank() == 0:
+    print(loss.item(), flush=True)
+torch.distributed.barrier()
+time.sleep(1)  # gloo aborts a rank that is still in the barrier when the other goes
+torch.distributed.destroy_process_group()
+"""
 LEAVING = ("fours", "odd", "static", "views", "unused", "clipped", "scaled", "known hook",
            "more later", "fewer later")  # fmt: skip
 COMPARED = (*LEAVING, "one", "own", "closure", "other hook", "together", "halves", "registers",
@@ -240,3 +264,36 @@ def test_one_process_alone_has_nothing_to_leave_out() -> None:
     process.undo()
     assert sum("one process alone exchanges nothing" in note for note in notes) == 2
     assert failures == []
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_ranks_leave_exchanges_out_and_send_halves_alike(tmp_path: Path) -> None:
+    """Both ranks on one GPU, over gloo; backward runs in a thread of its own there."""
+    found = together(
+        {
+            "odd": functools.partial(no_sync, counts=ODD, device="cuda"),
+            "halves": functools.partial(bf16, counts=[1] * 12, device="cuda"),
+        },
+        tmp_path,
+    )
+    for rank in found["odd"]:
+        close(rank["treated"], rank["bare"], rel=1e-3)
+        assert rank["told"][0]["effects"] == 24
+    for rank in found["halves"]:
+        assert rank["treated"]["losses"] == pytest.approx(rank["bare"]["losses"], rel=0.03)
+
+
+@pytest.mark.slow
+def test_a_run_of_two_ranks_says_what_was_left_out(tmp_path: Path) -> None:
+    launching.script(tmp_path, RUN, "train.py")
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "train.py"]
+    bare = launching.bare(sys.executable, *torchrun, cwd=tmp_path)
+    assert bare.returncode == 0, bare.stderr.decode()
+    measured = launching.speedprof(
+        "run", "--apply", "no-sync", "--", sys.executable, *torchrun, cwd=tmp_path
+    )
+    assert measured.returncode == 0, measured.stderr.decode()
+    (told,) = launching.said(tmp_path, "report.json")["applied"]
+    assert told["effects"] > 20
+    assert "exchanges were left out" in told["notes"][0]
+    assert float(measured.stdout) == pytest.approx(float(bare.stdout), rel=1e-5)

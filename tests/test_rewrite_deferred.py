@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from contextlib import redirect_stdout
 from pathlib import Path
 
@@ -196,3 +197,25 @@ def test_tabs_windows_line_ends_and_parentheses_stay() -> None:
     assert made.state == "written"
     assert "total += ( loss.detach().double() )*len(y)  # weighted\r\n" in changed
     assert changed.count("\n") == changed.count("\r\n")
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_digits_are_the_same_as_well() -> None:
+    torch = pytest.importorskip("torch")
+    source = """\
+        for number, x in enumerate(batches):
+            loss = (x * w).square().mean()
+            loss.backward()
+            w.grad = None
+            total += loss.item() * len(x)
+        print(repr(total))
+    """
+    texts = []
+    for text in (textwrap.dedent(source), written(source, NAME, Known(device="cuda"))):
+        torch.manual_seed(0)
+        w = torch.randn(50, device="cuda", requires_grad=True)
+        batches = [torch.randn(7, 50, device="cuda") for _ in range(40)]
+        with redirect_stdout(io.StringIO()) as said:
+            exec(text, {"w": w, "batches": batches, "total": 0.0})
+        texts.append(said.getvalue())
+    assert texts[1] == texts[0]

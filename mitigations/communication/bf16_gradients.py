@@ -55,7 +55,6 @@ MITIGATION = remedy(
     __doc__,
     treats=(("communication", "transfer"),),
     assess=assess,
-    how="patch",
     conflicts=("powersgd", "sparse-gradients"),
     after=("no-sync", "ddp-buckets"),
 )

@@ -1,6 +1,7 @@
 """Exchange accumulated gradients once, before the update.
 
-Does: runs all backward passes of an update but the last one under `model.no_sync()`.
+Does: runs all backward passes of an update but the last one under `model.no_sync()`; applied by
+    speedprof, once all ranks agree on how many there are.
 Helps: scripts that accumulate gradients in DistributedDataParallel, which otherwise exchanges
     after each backward pass. `fewer-exchanges` is for scripts that do not accumulate, or that
     could accumulate more: it changes the training, this does not.
@@ -60,6 +61,4 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
     )
 
 
-MITIGATION = remedy(
-    "no-sync", __doc__, treats=(("communication", "transfer"),), assess=assess, how="patch"
-)
+MITIGATION = remedy("no-sync", __doc__, treats=(("communication", "transfer"),), assess=assess)
