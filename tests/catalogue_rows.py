@@ -45,7 +45,7 @@ ROWS: dict[int, tuple[str, tuple[str, ...]]] = {
         "evaluate/checkpoint less often",
         ("rarer-evaluation", "rarer-checkpoints"),
     ),
-    34: ("AMP bf16/fp16 (+GradScaler for fp16)", ("bf16-autocast",)),
+    34: ("AMP bf16/fp16 (+GradScaler for fp16)", ("bf16-autocast", "fp16-autocast")),
     35: ('TF32 (set_float32_matmul_precision("high"))', ("tf32",)),
     36: ("channels_last (convnets, with AMP)", ("channels-last",)),
     37: ("cudnn.benchmark=True", ("cudnn-benchmark",)),

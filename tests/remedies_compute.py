@@ -68,6 +68,7 @@ def filling(keeps: bool | None, name: str = "aten::zero_", **facts: object) -> R
 APPLIES: dict[str, Make] = {
     "tf32": lambda: flagged(WHOLE, models=[runs.model()]),
     "bf16-autocast": lambda: computing(models=[runs.model()]),
+    "fp16-autocast": lambda: computing(models=[runs.model()], name="Tesla V100-SXM2-16GB"),
     "channels-last": imaging,
     "compile-model": lambda: computing("memory_bandwidth", models=[runs.model()]),
     "cuda-graphs": launching,
@@ -98,6 +99,12 @@ MISFITS: dict[str, list[Case]] = {
         (lambda: flagged(HALF), "autocast computes in bfloat16 already"),
         (lambda: gpu(compute=runs.compute(kinds={"elementwise": 9.0})), "only"),
         (lambda: computing(device="mps"), "mps"),
+        (lambda: flagged({"cuda_capability": "7.5"}, name="a card"), "fp16-autocast is for it"),
+    ],
+    "fp16-autocast": [
+        (lambda: computing(models=[runs.model()]), "needs no scaled loss"),
+        (lambda: computing(name="Tesla P100-PCIE-16GB"), "no units for half precision"),
+        (lambda: flagged({"autocast": "float16"}, name="Tesla T4"), "in float16 already"),
     ],
     "channels-last": [
         (lambda: computing(models=[runs.model(channels_last=False)]), "10 % of the step are conv"),
@@ -172,6 +179,7 @@ NOT_MEASURED: dict[str, list[Make]] = {
         lambda: flagged(WHOLE, compute=runs.compute()),
     ],
     "bf16-autocast": [lambda: on_cpu({}), lambda: gpu(compute=runs.compute())],
+    "fp16-autocast": [lambda: on_cpu({}), lambda: gpu(compute=runs.compute())],
     "channels-last": [
         lambda: imaging(models=[runs.model()]),
         lambda: imaging(compute=runs.compute()),

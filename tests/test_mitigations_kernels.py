@@ -214,7 +214,7 @@ def test_products_far_below_their_roof_gain_by_half_the_bytes_at_most() -> None:
 def test_before_ampere_half_precision_is_fp16_with_a_scaled_loss(
     name: str, flags: dict[str, str]
 ) -> None:
-    fit = fitting("bf16-autocast", flagged(flags, name=name))
+    fit = fitting("fp16-autocast", flagged(flags, name=name))
     assert "torch.float16" in fit.by_hand
     assert "GradScaler" in fit.by_hand
 
