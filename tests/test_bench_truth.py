@@ -15,18 +15,33 @@ def by_phase(**ms: float) -> dict[str, float]:
     return dict.fromkeys(PHASES, 0.0) | ms
 
 
-def seen(truth: ModuleType, stalled: dict[str, float], phases: dict[str, float]) -> object:
-    return truth.Seen(stalled=stalled, phases=phases, sum_error=0.0)
+def seen(
+    truth: ModuleType, stalled: dict[str, float], phases: dict[str, float], **more: float
+) -> object:
+    """Return a rank whose own clock agrees with its report, unless `more` says otherwise."""
+    told = {"step": sum(phases.values()), "sum_error": 0.0, **more}
+    return truth.Seen(stalled=stalled, phases=phases, **told)
 
 
 def test_a_report_that_moves_by_the_stall_is_right(load: Callable[[str], ModuleType]) -> None:
     truth = load("truth")
     bare = seen(truth, by_phase(), by_phase(compute=4.0, host=1.0))
-    stalled = seen(truth, by_phase(host=20.0), by_phase(compute=4.1, host=21.3))
+    stalled = seen(truth, by_phase(host=20.0), by_phase(compute=4.1, host=21.3), step=25.0)
     (moved,) = truth.compare("host-sleep", 20, [([bare], [stalled])])
     assert moved.phase == "host"
     assert moved.bar_ms == pytest.approx(0.4)
     assert moved.right
+
+
+@pytest.mark.parametrize(("step", "right"), [(25.0, False), (26.2, True)])
+def test_what_the_stall_does_to_the_rest_of_the_step_is_the_scripts(
+    load: Callable[[str], ModuleType], step: float, right: bool
+) -> None:
+    truth = load("truth")
+    bare = seen(truth, by_phase(), by_phase(compute=4.0, host=1.0))
+    slower = seen(truth, by_phase(host=20.0), by_phase(compute=5.2, host=21.0), step=step)
+    (moved,) = truth.compare("host-sleep", 20, [([bare], [slower])])
+    assert moved.right is right
 
 
 def test_a_stall_reported_in_another_phase_is_wrong(load: Callable[[str], ModuleType]) -> None:
@@ -41,9 +56,7 @@ def test_a_stall_reported_in_another_phase_is_wrong(load: Callable[[str], Module
 def test_phases_that_do_not_add_up_are_wrong(load: Callable[[str], ModuleType]) -> None:
     truth = load("truth")
     bare = seen(truth, by_phase(), by_phase(compute=4.0))
-    off = truth.Seen(
-        stalled=by_phase(host=5.0), phases=by_phase(compute=4.0, host=5.0), sum_error=1e-6
-    )
+    off = seen(truth, by_phase(host=5.0), by_phase(compute=4.0, host=5.0), sum_error=1e-6)
     (moved,) = truth.compare("host-sleep", 5, [([bare], [off])])
     assert not moved.right
 
