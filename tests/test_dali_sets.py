@@ -219,6 +219,7 @@ def test_with_workers_torch_asks_ahead_itself_and_dali_may(root: Path, process: 
     assert one.effects == 1
 
 
+@pytest.mark.filterwarnings("ignore:.set_vital. is deprecated")  # torchdata calls it
 def test_a_stateful_loader_keeps_its_own_passes(root: Path, process: Process) -> None:
     stateful = pytest.importorskip("torchdata.stateful_dataloader", reason="no torchdata")
     one = applied(process)
