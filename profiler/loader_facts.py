@@ -146,7 +146,8 @@ def _origin(frame: FrameType | None) -> tuple[str | None, int]:
     Returns its "file:line" (that of the nearest one where all are a library's), and a hash of the
     lines on the way.
     """
-    nearest, way = frame, []
+    nearest = frame
+    way: list[tuple[str, int]] = []
     while frame is not None:
         name = frame.f_code.co_filename
         if (
