@@ -46,6 +46,11 @@ INTERRUPTED = 130  # as shells count SIGINT
     "--allow", multiple=True, metavar="NAME", help="Try this remedy, too, whatever its safety."
 )
 @click.option(
+    "--plan",
+    metavar="PLAN",
+    help="Try the remedies of this plan first: a TOML file, or names as in loader-workers=4,tf32.",
+)
+@click.option(
     "--steps",
     type=click.IntRange(min=12),
     metavar="N",
@@ -65,6 +70,7 @@ def command(
     budget: float,
     safety: str,
     allow: tuple[str, ...],
+    plan: str | None,
     steps: int,
     out: str,
     name: str | None,
@@ -78,7 +84,7 @@ def command(
     speedprof tune train.py --epochs 3
     speedprof tune --budget 5 -- torchrun --nproc-per-node 2 train.py
     """
-    from speedprof.mitigations.plan_files import known
+    from speedprof.mitigations.plan_files import known, understand
     from speedprof.mitigations.tuning.outcome import save
     from speedprof.mitigations.tuning.trial import Length
     from speedprof.mitigations.tuning.tuned import Order
@@ -94,13 +100,14 @@ def command(
         budget_s=60 * budget,
         safety=safety,
         allow=allow,
+        wanted=understand(plan, "--plan").remedies if plan is not None else (),
         length=Length(steps=steps),
     )
     line = StatusLine(shown=not (quiet or as_json))
     try:
         tuned = Tuner(order, line.tell).run()
         before = _loaded(tuned.before)
-        plan = save(
+        kept = save(
             tuned, machine=_machine(before), torch=before.environment.torch if before else None
         )
     except OSError as error:
@@ -111,7 +118,7 @@ def command(
     if as_json:
         click.echo((tuned.folder / "tune.json").read_text("utf-8"), nl=False)
     else:
-        _print(tuned, shlex.join(ctx.meta["speedprof.rest"]), plan, quiet=quiet)
+        _print(tuned, shlex.join(ctx.meta["speedprof.rest"]), kept, quiet=quiet)
         if page is not None:
             click.echo(f"Report: {closing.shown_path(page)}")
     ctx.exit(INTERRUPTED if tuned.ended == "interrupted" else 0)

@@ -70,7 +70,7 @@ def doubt(
     with_ours = f" with torch {_minor(torch)}" if newer and torch is not None else ""
     there = f" on {machine}{with_theirs}, not on {where} ({here}{with_ours})"
     place = there if elsewhere else f"{with_theirs}, not{with_ours}"
-    return f"the plan was proved{place}: `speedprof tune` proves it here"
+    return f"the plan was proved{place}: `speedprof tune --plan` proves it here"
 
 
 def _minor(version: str) -> str:

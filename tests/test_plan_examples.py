@@ -18,7 +18,7 @@ from speedprof.tests.launching import COMMAND, bare, environment
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PAGE = (EXAMPLES / "README.md").read_text("utf-8")
 SHORT = {  # options that make each example a matter of seconds; the last one given wins
-    "imagefolder.py": ["--files", "48", "--image-size", "64", "--epochs", "2"],
+    "imagefolder.py": ["--files", "48", "--image-size", "64", "--epochs", "12"],
     "charlm.py": ["--steps", "24", "--batch-size", "4", "--layers", "1"],
     "ddp.py": ["--steps", "24", "--vocabulary", "1000", "--width", "32"],
 }

@@ -17,7 +17,7 @@ from speedprof.tests.launching import only_run, script, speedprof
 
 HERE = "AMD EPYC 9575F, 2 cores"
 THERE = "Intel Xeon, 64 cores, NVIDIA H100"
-PROVES = ": `speedprof tune` proves it here"
+PROVES = ": `speedprof tune --plan` proves it here"
 ON_BOTH = (
     f"the plan was proved on {THERE} with torch 2.11, not on this machine ({HERE} with torch "
     f"2.15){PROVES}"

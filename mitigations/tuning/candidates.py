@@ -1,13 +1,15 @@
 """Which remedies, with which parameters, are worth a trial, and in which order.
 
-First what the advice predicts most of, all that fits and not the first eight alone; then other
+First what the advice predicts most of for the time that it takes, all that fits and not the first
+eight alone; then other
 values of parameters in force, while what they are for still costs something; last what the
 prediction speaks against in a phase that takes a tenth of the step or more: predictions err.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from speedprof.advisor.judgement import judge
@@ -17,10 +19,11 @@ from speedprof.mitigations.mitigation import Gain
 from speedprof.mitigations.plan_files import Remedy
 from speedprof.mitigations.tuning import unadvised
 from speedprof.mitigations.tuning.decision import WORTH
-from speedprof.mitigations.tuning.trial import Plan
+from speedprof.mitigations.tuning.trial import COMPILED, Plan
 from speedprof.profiler.run import Run
 
 Key = tuple[str, str]
+COSTS = {COMPILED: 4.0}  # times a usual trial: compiling takes 15 to 40 s on two cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,21 +49,32 @@ def key(remedy: Remedy) -> Key:
     return remedy.name, repr(sorted(remedy.parameters.items()))
 
 
-def candidates(run: Run, plan: Plan) -> list[Candidate]:
+def candidates(run: Run, plan: Plan, wanted: Plan = ()) -> list[Candidate]:
     """Return what may make this run shorter, which was made under the plan; best first.
 
-    What is in force already is left out. Of the same remedy with the same values, the first.
+    What is wanted by name comes before all else, advised or not. What is in force already is left
+    out. Of the same remedy with the same values, the first.
     """
     found: dict[Key, Candidate] = {}
-    for one in [*_advised(run, plan), *_valued(run, plan), *_explored(run, plan)]:
+    asked = [_asked(one, plan) for one in wanted]
+    by_rank = [*_advised(run, plan), *_valued(run, plan), *_explored(run, plan)]
+    for one in [*by_rank, *asked]:
         if one.remedy not in plan:
             found.setdefault(one.key, one)
-    return sorted(found.values(), key=_promise)
+    first = {one.key for one in asked}
+    return sorted(found.values(), key=lambda one: (one.key not in first, _promise(one)))
+
+
+def _asked(remedy: Remedy, plan: Plan) -> Candidate:
+    whole = advised(remedy.name, dict(remedy.parameters))
+    return Candidate(remedy=whole, instead=rivals(remedy.name, plan))
 
 
 def _promise(one: Candidate) -> float:
+    """Return how early to try it: the largest predicted gain for the time that trials take."""
     gain = one.predicted
-    return -round((gain.low + gain.high) / 2, 2) if gain is not None else -1.0
+    hope = math.log((gain.low + gain.high) / 2) if gain is not None else 0.0
+    return -round(hope / COSTS.get(one.remedy.name, 1.0), 2)
 
 
 def _advised(run: Run, plan: Plan) -> Iterator[Candidate]:

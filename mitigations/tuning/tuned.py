@@ -23,6 +23,7 @@ class Order:
     budget_s: float = 600.0
     safety: str = "rounding"  # the least safe that is tried
     allow: tuple[str, ...] = ()  # remedies beyond it
+    wanted: Plan = ()  # remedies to try first, advised or not
     length: Length = field(default_factory=Length)
 
 

@@ -96,7 +96,8 @@ class Tuner:
     def _one_more(self, run: Run) -> bool:
         """Try what may help this run until one is kept; tell whether one was."""
         self._trials.epoch_steps = _epoch_steps(run)
-        waiting = [one for one in candidates(run, self.tuned.plan) if one.key not in self._done]
+        every = candidates(run, self.tuned.plan, self._order.wanted)
+        waiting = [one for one in every if one.key not in self._done]
         for place, candidate in enumerate(waiting):
             self._done.add(candidate.key)
             why = self._not_for_us(candidate)
