@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import runs
 
+from speedprof.mitigations.mitigation import Gain
 from speedprof.mitigations.plan_files import Remedy
 from speedprof.mitigations.tuning.budget import COMPILING_S, Budget, kept_back_s, likely_s
-from speedprof.mitigations.tuning.candidates import candidates, rivals
+from speedprof.mitigations.tuning.candidates import Candidate, candidates, in_order, rivals
 from speedprof.mitigations.tuning.trial import Length, Plan, Trial
 from speedprof.mitigations.tuning.unadvised import values
 from speedprof.profiler.run import Run
@@ -119,3 +120,16 @@ def test_trials_are_short_in_a_short_budget() -> None:
     assert usual.within(600.0) == usual
     short = usual.within(120.0)
     assert (short.least_s, short.most_s, short.steps) == (2.0, 10.0, usual.steps)
+
+
+def test_what_is_quick_to_try_comes_before_what_promises_a_little_more() -> None:
+    gains = {"compile-model": (5.4, 7.1), "fused-optimizer": (3.1, 5.8), "tf32": (1.0, 1.2)}
+    found = [
+        Candidate(
+            remedy=Remedy(name=name, parameters={}),
+            predicted=Gain(low=low, high=high, model="a model"),
+        )
+        for name, (low, high) in gains.items()
+    ]
+    names = [one.remedy.name for one in in_order(found)]
+    assert names == ["fused-optimizer", "compile-model", "tf32"]

@@ -158,5 +158,5 @@ def test_a_budget_that_ends_says_what_was_not_tried(
 def test_a_script_with_too_few_steps_is_told_how_many_it_made(
     tmp_path: Path, script: Callable[..., interpreter.Target]
 ) -> None:
-    with pytest.raises(SpeedprofError, match=r"made 6 training steps, .* of them measured.*longer"):
+    with pytest.raises(SpeedprofError, match=r"made 6 training steps, .*longer"):
         tuner(script(samples=48), tmp_path).run()

@@ -39,7 +39,7 @@ class Budget:
 
 
 def likely_s(plan: Plan, made: Sequence[Trial], *, windows: bool = False) -> float:
-    """Return how long a trial is likely to take: as the same took before, or as the last two others."""
+    """Return how long a trial is likely to take: as the same did last, or the last two others."""
     well = [one for one in made if one.problem is None]
     same = [one.wall_s for one in well if one.plan == plan and one.windows == windows]
     if same:

@@ -1,9 +1,9 @@
 """Which remedies, with which parameters, are worth a trial, and in which order.
 
-First what the advice predicts most of for the time that it takes, all that fits and not the first
-eight alone; then other
-values of parameters in force, while what they are for still costs something; last what the
-prediction speaks against in a phase that takes a tenth of the step or more: predictions err.
+First what the advice predicts most of, for the time that it takes: all that fits and not the first
+eight alone. Then other values of parameters in force, while what they are for still costs
+something. Last what the prediction speaks against, in a phase that takes a tenth of the step or
+more: predictions err.
 """
 
 from __future__ import annotations
@@ -62,7 +62,12 @@ def candidates(run: Run, plan: Plan, wanted: Plan = ()) -> list[Candidate]:
         if one.remedy not in plan:
             found.setdefault(one.key, one)
     first = {one.key for one in asked}
-    return sorted(found.values(), key=lambda one: (one.key not in first, _promise(one)))
+    return in_order(found.values())
+
+
+def in_order(found: Iterable[Candidate]) -> list[Candidate]:
+    """Return them with the largest predicted gain for the time that trials take first."""
+    return sorted(found, key=_promise)
 
 
 def _asked(remedy: Remedy, plan: Plan) -> Candidate:
@@ -71,7 +76,6 @@ def _asked(remedy: Remedy, plan: Plan) -> Candidate:
 
 
 def _promise(one: Candidate) -> float:
-    """Return how early to try it: the largest predicted gain for the time that trials take."""
     gain = one.predicted
     hope = math.log((gain.low + gain.high) / 2) if gain is not None else 0.0
     return -round(hope / COSTS.get(one.remedy.name, 1.0), 2)
