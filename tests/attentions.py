@@ -87,6 +87,19 @@ class Layered(Projected):
         return self.join(torch.matmul(self.dropout(self.attend(dots)), value))
 
 
+class Separate(Projected):
+    """Keys with a bias of their own, whose gradient is nothing but rounding."""
+
+    def __init__(self, dropout: float = 0.0) -> None:
+        super().__init__(dropout)
+        self.query, self.key, self.value = (nn.Linear(WIDTH, WIDTH) for _ in range(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.query(x), self.key(x), self.value(x)
+        scores = torch.bmm(query, key.transpose(1, 2)).div(WIDTH**0.5)
+        return self.out(torch.bmm(self.dropout(torch.softmax(scores, dim=2)), value))
+
+
 class Einsum(Projected):
     def forward(self, x: Tensor) -> Tensor:
         batch, length, _ = x.shape
@@ -217,7 +230,7 @@ class Hiding(Projected):
 
 
 UNDERSTOOD = (
-    NanoGPT, Flat, Timm, Layered, Einsum, Masked, Added, Built, Annotated, Torchs,
+    NanoGPT, Flat, Timm, Layered, Separate, Einsum, Masked, Added, Built, Annotated, Torchs,
 )  # fmt: skip
 LEFT = (Keeping, Returning, Looking, Sideways, Choosing)
 

@@ -39,7 +39,14 @@ COUNTERS = (  # of hooks and of tensors that ever were
     "torch.utils.hooks.RemovableHandle.next_id",
     "torch._subclasses.meta_utils.DESCRIBER_NEXT_ID",
 )
-COMPILERS = ("torch._dynamo", "torch._inductor", "torch._functorch", "torch.fx")  # they keep books
+COMPILERS = (
+    "torch._dynamo",
+    "torch._inductor",
+    "torch._functorch",
+    "torch.fx",
+    "torch._decomp",
+    "torch._subclasses",
+)  # they keep books
 CLASSES, IMAGES, SIDE = 2, 16, 16
 EPOCHS, EPOCHS_OF_RANKS = 2, 6  # `no-sync` looks at eight passes before it agrees on a pattern
 PLAIN = (type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device, enum.Enum)

@@ -88,7 +88,7 @@ def _of_softmax(node: Node, traced: Traced) -> Node | None:
         return None
     inside = operand(node, 0, "input")
     axis = module.dim if module is not None else operand(node, 1, "dim")
-    value = traced.values.get(inside)
+    value: Any = traced.values.get(inside)
     if axis is None or not hasattr(value, "dim") or value.dim() < 3:
         return None
     return inside if axis in (-1, value.dim() - 1) else None
@@ -220,7 +220,7 @@ def _is_tensor(what: Any, traced: Traced) -> bool:
 
 def _is_factor(what: Any, traced: Traced) -> bool:
     """Tell whether it scales whole rows of queries: a number, or one for each head."""
-    value = traced.values.get(what) if hasattr(what, "op") else what
+    value: Any = traced.values.get(what) if hasattr(what, "op") else what
     if isinstance(value, (int, float)):
         return True
     if not hasattr(value, "numel"):
@@ -287,7 +287,7 @@ def _put(traced: Traced, chain: _Chain, first: Node, last: Node, *, causal: bool
             query, transposed = score_axes(graph, first.args[0], query, transposed)
         if name_of(last) == "einsum":
             value, back = value_axes(graph, last.args[0], value)
-        rate = chain.rate if chain.rate is not None else 0.0
+        rate: Any = chain.rate if chain.rate is not None else 0.0
         if hasattr(rate, "op") and rate.op == "call_module":
             rate = graph.call_function(rate_of, (graph.get_attr(rate.target),))
         masks = () if causal else tuple(reversed(chain.masks))

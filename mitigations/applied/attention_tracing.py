@@ -57,7 +57,8 @@ def _follow(module: Any, original: Any, call: Call, *, sized: bool) -> Traced:
     import torch
 
     kind = type(module)
-    root = twin(module, type(kind)(kind.__name__, (kind,), {"forward": original}))
+    followed: Any = type(kind)
+    root = twin(module, followed(kind.__name__, (kind,), {"forward": original}))
     names, plain = _named(original, call)
     tracer = _tracer_class()(names, sized=sized)
     with torch.no_grad(), same_random(call):

@@ -84,9 +84,9 @@ def _build(one: Applied, build: Any, name: str, call: Call) -> bool:
 def _refusal(parameters: Any) -> str | None:
     """Return why torch would refuse to fuse these; some optimizers say so at their first step."""
     optimizer = importlib.import_module("torch.optim.optimizer")
-    check = getattr(optimizer, "_device_dtype_check_for_fused", None)
+    check: Any = getattr(optimizer, "_device_dtype_check_for_fused", lambda _parameter: None)
     try:
-        for parameter in _tensors(parameters) if check is not None else ():
+        for parameter in _tensors(parameters):
             check(parameter)
     except RuntimeError as error:
         return str(error).splitlines()[0]
