@@ -9,7 +9,7 @@ more: predictions err.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from speedprof.advisor.judgement import judge
@@ -62,12 +62,15 @@ def candidates(run: Run, plan: Plan, wanted: Plan = ()) -> list[Candidate]:
         if one.remedy not in plan:
             found.setdefault(one.key, one)
     first = {one.key for one in asked}
-    return in_order(found.values())
+    return in_order(found.values(), first)
 
 
-def in_order(found: Iterable[Candidate]) -> list[Candidate]:
-    """Return them with the largest predicted gain for the time that trials take first."""
-    return sorted(found, key=_promise)
+def in_order(found: Iterable[Candidate], first: Collection[Key] = ()) -> list[Candidate]:
+    """Return them with the largest predicted gain for the time that trials take first.
+
+    What is asked for comes before all else.
+    """
+    return sorted(found, key=lambda one: (one.key not in first, _promise(one)))
 
 
 def _asked(remedy: Remedy, plan: Plan) -> Candidate:
