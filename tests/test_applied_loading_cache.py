@@ -524,3 +524,43 @@ def test_looking_at_samples_leaves_the_generators_where_they_were(process: Proce
     applied(process)
     assert after(Slow(lambda index: index)) == bare
     assert LOOKED < LENGTH
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("flip", [transforms.RandomHorizontalFlip(), lambda image: image])
+def test_a_transform_that_may_return_what_it_was_given_is_kept_apart(
+    process: Process, root: Path, flip: Any
+) -> None:
+    """A sample that holds both the image and its random view, which is sometimes the same one."""
+
+    class Pairs(Views):
+        def __getitem__(self, index: int) -> Any:
+            with Image.open(self.paths[index]) as opened:
+                image = opened.convert("RGB").resize((16, 12))
+            return image, self.transform(image)
+
+    bare = seen(loader(Pairs(root, flip)), 6)
+    one = applied(process)
+    assert seen(loader(Pairs(root, flip)), 6) == bare
+    assert ended(process, one).effects == 5 * LENGTH
+
+
+def test_a_transform_that_changes_its_input_in_place_changes_nothing_kept(
+    process: Process,
+) -> None:
+    class Noise:
+        def __call__(self, tensor: Any) -> Any:
+            return tensor.add_(torch.rand(1))
+
+    class Tensors(Slow):
+        def __init__(self) -> None:
+            super().__init__(lambda index: torch.full((3,), float(index)))
+            self.transform = Noise()
+
+        def __getitem__(self, index: int) -> Any:
+            return self.transform(super().__getitem__(index))
+
+    bare = seen(loader(Tensors()))
+    one = applied(process)
+    assert seen(loader(Tensors())) == bare
+    assert ended(process, one).effects == LENGTH * (PASSES - 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import get_ident
 from typing import Any
 
@@ -70,10 +70,9 @@ class Recording:
         if kept is None:
             self.fault = self.fault or "it was not understood"
             return after(*given, **keywords)
-        copies, packed = kept
-        returned = after(*copies[0], **copies[1])
-        self._leave(Call(name, cut, packed, returned))
-        return returned
+        returned = after(*given, **keywords)
+        left = self._leave(Call(name, cut, kept, returned), given)
+        return returned if left is None else left.returned
 
     def record(self, sample: Any) -> list[Part] | None:
         """Return the record of the sample that was made, None where it cannot be made again."""
@@ -114,7 +113,7 @@ class Recording:
         return chain.before(cut), chain.after(cut)
 
     def _kept(self, given: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
-        """Return copies of what a transform is given, and these as parts."""
+        """Return what a transform is given, as parts."""
         self._check("it draws random numbers in a step that should draw none")
         try:
             packed, _ = pack((given, keywords))
@@ -123,14 +122,21 @@ class Recording:
             return None
         if self._calls and self._calls[-1].given == packed:
             packed = self._calls[-1].given  # two views of one image
-        return unpack([memoryview(part) for part in packed]), packed
+        return packed
 
-    def _left(self, call: Call) -> None:
-        if isinstance(call.returned, ATOMS):  # a number is no object that could be found again
+    def _left(self, call: Call, given: tuple[Any, ...]) -> Call:
+        """Remember a call; what it returned is found in the sample again by what object it is."""
+        if isinstance(call.returned, ATOMS):  # a number is none of its own
             self._check("it draws random numbers for a plain value")
-        else:
-            self._calls.append(call)
+            return call
+        if any(call.returned is one for one in given):  # as it is, or changed in place
+            try:
+                call = replace(call, returned=unpack(pack(call.returned)[0]))
+            except REFUSALS as error:
+                self.fault = f"what its transforms return cannot be kept ({error})"
+        self._calls.append(call)
         self._states = RandomStates()
+        return call
 
     def _check(self, fault: str) -> None:
         if self.fault is None and self._states.moved():

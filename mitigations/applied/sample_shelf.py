@@ -8,7 +8,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from speedprof.mitigations.applied.exact_copies import Part, lengths, pack, parted
+from speedprof.mitigations.applied.exact_copies import Part, lengths, parted, same
 from speedprof.mitigations.applied.random_states import RandomStates
 from speedprof.mitigations.applied.sample_replay import Recording, Replay, replay
 from speedprof.mitigations.applied.shared_memory import Shared, whole
@@ -198,7 +198,7 @@ class Shelf:
             found = replay([memoryview(part) for part in record])
             made = found.sample(found.results(self._chains))
             self._read_s += time.perf_counter() - begin
-            if after.moved() or pack(made)[0] != pack(sample)[0]:
+            if after.moved() or not same(made, sample):
                 return "a sample made from what was kept is another one"
             after.restore()
             begin = time.perf_counter()
