@@ -1,11 +1,15 @@
 """Images per second of the image example's loader: by torchvision, and the same loader by DALI.
 
     python benchmarks/dali.py --out benchmarks/results
+    python benchmarks/dali.py --out benchmarks/results --chains
 
 The chain is that of examples/imagefolder.py, its files are drawn once into --data. One epoch of
 each contender follows the other, forwards and backwards in turn; the ratio is taken round by
 round, against the faster of torchvision's two. Nothing is trained meanwhile: this is what loading
 alone can give.
+
+With --chains: the CPU time of an image, all threads together, of several chains, for a folder and
+for a data set that opens its files itself. Other programs hardly change it.
 """
 
 from __future__ import annotations
@@ -22,7 +26,10 @@ from typing import Any
 
 import pairs
 import torch
-from torch.utils.data import DataLoader
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
 
 from speedprof.mitigations.applied.process import Process
 from speedprof.profiler.fence import Fence
@@ -112,6 +119,71 @@ def loading(options: argparse.Namespace, workers: int) -> SimpleNamespace:
     )
 
 
+class Own(Dataset):  # type: ignore[misc]
+    """The files of a folder, opened by a data set's own code."""
+
+    def __init__(self, root: str, transform: Any) -> None:
+        self.samples = ImageFolder(root).samples
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Any:
+        path, label = self.samples[index]
+        with Image.open(path) as opened:
+            return self.transform(opened.convert("RGB")), label
+
+
+BETWEEN: dict[str, list[Any]] = {
+    "crop and flip": [],
+    "ColorJitter": [transforms.ColorJitter(0.2, 0.2, 0.2, 0.1)],
+    "GaussianBlur of half": [transforms.RandomApply([transforms.GaussianBlur(9)], 0.5)],
+    "RandAugment": [transforms.RandAugment()],
+    "TrivialAugmentWide": [transforms.TrivialAugmentWide()],
+    "AutoAugment": [transforms.AutoAugment()],
+}
+
+
+def chains(options: argparse.Namespace) -> dict[str, Any]:
+    """Return ms of CPU an image by torchvision and by DALI, for each chain and data set."""
+    found: dict[str, Any] = {}
+    for kind, opened in (("folder", ImageFolder), ("data set of its own", Own)):
+        for name, between in BETWEEN.items():
+            chain = transforms.Compose(
+                [
+                    transforms.RandomResizedCrop(options.image_size),
+                    transforms.RandomHorizontalFlip(),
+                    *between,
+                    transforms.ToTensor(),
+                    transforms.Normalize((0.5, 0.5, 0.5), (0.2, 0.2, 0.2)),
+                ]
+            )
+            data = opened(str(options.data), chain)
+            found[f"{kind}: {name}"] = costs(data, options)
+            print(f"{kind}: {name}: {found[f'{kind}: {name}']}", flush=True)
+    return {"image_size": options.image_size, "cpu_ms_per_image": found}
+
+
+def costs(data: Any, options: argparse.Namespace) -> dict[str, Any]:
+    spent: dict[str, list[float]] = {"torchvision": [], DALI: []}
+    with by_dali(options.threads):
+        loader = DataLoader(data, options.batch_size, shuffle=True)
+        taken = type(loader).__iter__
+        for _number, name in pairs.interleaved(list(spent), options.rounds + 1):
+            type(loader).__iter__ = taken if name == DALI else taken.__wrapped__
+            began = time.process_time()
+            images = sum(len(batch) for batch, _labels in loader)
+            spent[name].append(1e3 * (time.process_time() - began) / images)
+        type(loader).__iter__ = taken
+    kept = {name: values[1:] for name, values in spent.items()}  # the first round warms up
+    ratio = [a / b for a, b in zip(kept["torchvision"], kept[DALI], strict=True)]
+    return {
+        **{name: pairs.estimate(values) for name, values in kept.items()},
+        "times_less": pairs.estimate(ratio),
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", maxsplit=1)[0])
     parser.add_argument("--out", type=Path, required=True)
@@ -121,11 +193,15 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--threads", type=int, help="of DALI; one a core unless given")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--chains", action="store_true", help="CPU time of several chains")
     options = parser.parse_args()
     torch.manual_seed(0)
     module = example()
     if not any(options.data.glob("*/*.jpg")):
         module.draw_data(options.data, options.files, 0)
+    if options.chains:
+        print(pairs.write(options.out, "dali-chains", chains(options)))
+        return
     found = compare(options, module)
     print(f"DALI: {found['ratio_to_torchvisions_best']} times torchvision's best")
     print(pairs.write(options.out, "dali", found))

@@ -339,6 +339,7 @@ ENDINGS = {
     "amid an epoch": ("pass", 0),
     "by an exit": ("raise SystemExit(3)", 3),
     "by an error": ("raise ValueError('mine')", 1),
+    "by Ctrl-C": ("import os, signal; os.kill(os.getpid(), signal.SIGINT); next(iterator)", -2),
 }
 TRAINING = """
 import sys, torch
@@ -350,17 +351,26 @@ from speedprof.profiler.fence import Fence
 process = Process(Fence(print), {})
 process.apply([{"name": "dali-loading", "parameters": {}}])
 chain = transforms.Compose([transforms.RandomResizedCrop(32), transforms.ToTensor()])
-loader = DataLoader(ImageFolder(sys.argv[1], chain), 2, shuffle=True)
+class Own(ImageFolder):
+    def __getitem__(self, index):
+        return super().__getitem__(index)
+kind = {"folder": ImageFolder, "own": Own}[sys.argv[2]]
+loader = DataLoader(kind(sys.argv[1], chain), 2, shuffle=True)
 iterator = iter(loader)
 print(len(next(iterator)[1]), process.applied[0].effects)
 """
 
 
-@pytest.mark.parametrize("how", ENDINGS)
-def test_a_script_ends_as_it_would_while_batches_are_in_the_making(how: str, root: Path) -> None:
+@pytest.mark.parametrize(
+    ("how", "kind"),
+    [*((how, "folder") for how in ENDINGS), ("amid an epoch", "own"), ("by Ctrl-C", "own")],
+)
+def test_a_script_ends_as_it_would_while_batches_are_in_the_making(
+    how: str, kind: str, root: Path
+) -> None:
     line, status = ENDINGS[how]
     ended = subprocess.run(
-        [sys.executable, "-c", TRAINING + line, str(root)],
+        [sys.executable, "-c", TRAINING + line, str(root), kind],
         capture_output=True,
         text=True,
         check=False,

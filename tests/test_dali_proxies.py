@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,19 +15,16 @@ pytest.importorskip("nvidia.dali", reason="DALI is not installed")
 
 import numpy as np  # noqa: E402
 from dali_cases import folder, paths_in, picture  # noqa: E402
+from dali_sets import FLIPPED, PLAIN, Listed, Vision  # noqa: E402
 from PIL import Image  # noqa: E402
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset  # noqa: E402
-from torchvision import transforms  # noqa: E402
-from torchvision.datasets import FakeData, ImageFolder, VisionDataset  # noqa: E402
+from torchvision.datasets import ImageFolder  # noqa: E402
 
 from speedprof.mitigations.applied.process import Applied, Process  # noqa: E402
 from speedprof.mitigations.dali import nests  # noqa: E402
 from speedprof.mitigations.dali.engine import NAME  # noqa: E402
 from speedprof.mitigations.dali.plain import holds_values_only  # noqa: E402
 from speedprof.profiler.fence import Fence  # noqa: E402
-
-PLAIN = transforms.Compose([transforms.CenterCrop(64), transforms.ToTensor()])
-FLIPPED = transforms.Compose([transforms.RandomHorizontalFlip(), *PLAIN.transforms])
 
 
 @pytest.fixture(scope="module")
@@ -49,23 +45,6 @@ def process() -> Iterator[Process]:
 def applied(process: Process, **parameters: object) -> Applied:
     process.apply([{"name": "dali-loading", "parameters": parameters}])
     return process.applied[-1]
-
-
-class Listed(Dataset):  # type: ignore[misc]
-    """Files and labels in lists, as scripts have them."""
-
-    def __init__(self, paths: list[str], transform: Any = PLAIN) -> None:
-        self.paths, self.transform = paths, transform
-        self.labels = [number * 10 for number in range(len(paths))]
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def image(self, index: int) -> Any:
-        return Image.open(self.paths[index]).convert("RGB")
-
-    def __getitem__(self, index: int) -> Any:
-        return self.transform(self.image(index)), self.labels[index]
 
 
 class InDicts(Listed):
@@ -89,20 +68,6 @@ class InPairs(Listed):
 class Alone(Listed):
     def __getitem__(self, index: int) -> Any:
         return self.transform(self.image(index))
-
-
-class Vision(VisionDataset):  # type: ignore[misc]
-    """Its transforms are called together, as in torchvision's own data sets."""
-
-    def __init__(self, paths: list[str], **given: Any) -> None:
-        super().__init__(None, **given)
-        self.paths = paths
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Any:
-        return self.transforms(Image.open(self.paths[index]).convert("RGB"), index)
 
 
 class Archive(Listed):
@@ -271,107 +236,6 @@ def test_images_of_another_mode_are_the_data_sets(paths: list[str], process: Pro
     found = list(DataLoader(Mixed(paths), 4))
     assert all(alike(a, b) for a, b in zip(found, bare, strict=True))
     assert any("an image of mode L" in note for note in one.notes)
-
-
-class Twice(Listed):
-    def __getitem__(self, index: int) -> Any:
-        image = self.image(index)
-        return self.transform(image), self.transform(image)
-
-
-class Doubled(Listed):
-    def __getitem__(self, index: int) -> Any:
-        return self.transform(self.image(index)) * 2, 0
-
-
-class Wrapped(Listed):
-    def __getitem__(self, index: int) -> Any:
-        made = self.transform(self.image(index))
-        return made.unsqueeze(0) if isinstance(made, torch.Tensor) else str(made)
-
-
-class Drawing(Listed):
-    def __getitem__(self, index: int) -> Any:
-        return self.transform(self.image(random.randrange(len(self.paths)))), 0
-
-
-class Keeping(Listed):
-    def __init__(self, paths: list[str]) -> None:
-        super().__init__(paths)
-        self.kept: dict[int, Any] = {}
-
-    def __getitem__(self, index: int) -> Any:
-        if index not in self.kept:
-            self.kept[index] = self.transform(self.image(index))
-        return self.kept[index], index
-
-
-class OwnGenerator(Listed):
-    def __init__(self, paths: list[str]) -> None:
-        super().__init__(paths)
-        self.random = np.random.default_rng(3)
-
-
-class ManyAtOnce(Listed):
-    def __getitems__(self, indices: list[int]) -> Any:
-        return [self[index] for index in indices]
-
-
-class Two(Listed):
-    def __init__(self, paths: list[str]) -> None:
-        super().__init__(paths)
-        self.other = FLIPPED
-
-
-class Arrays(Listed):
-    def image(self, index: int) -> Any:
-        return np.asarray(super().image(index))
-
-
-STRANGE = {
-    Twice: "called 2 times for one sample",
-    Doubled: "raises TypeError",
-    Wrapped: "changed before it is a sample",
-    Drawing: "draws random numbers",
-    Keeping: "keeps samples",
-    OwnGenerator: "a generator of its own",
-    ManyAtOnce: "several samples in one call",
-    Two: "several transforms (transform, other)",
-    Arrays: "given ndarray",
-}
-
-
-@pytest.mark.parametrize("kind", STRANGE, ids=lambda kind: kind.__name__)
-def test_what_cannot_be_taken_apart_stays_the_scripts_and_is_named(
-    kind: Any, paths: list[str], process: Process
-) -> None:
-    one = applied(process)
-    state = random.getstate()
-    data = kind(paths)
-    iterator = iter(DataLoader(data, 4, shuffle=True))
-    assert type(iterator).__name__ == "_SingleProcessDataLoaderIter"
-    assert one.effects == 0
-    assert STRANGE[kind] in one.notes[0]
-    assert random.getstate() == state
-    if kind is Keeping:
-        assert all(isinstance(kept, torch.Tensor) for kept in data.kept.values())
-
-
-def test_joint_transforms_stay_the_scripts(paths: list[str], process: Process) -> None:
-    from torchvision.transforms import v2
-
-    one = applied(process)
-    chain = v2.Compose([v2.ToImage(), v2.RandomHorizontalFlip()])
-    data = Vision(paths, transforms=chain)
-    assert type(iter(DataLoader(data, 4))).__name__ == "_SingleProcessDataLoaderIter"
-    assert "image and target together" in one.notes[0]
-
-
-def test_a_set_that_seeds_and_restores_the_generator_stays_the_scripts(process: Process) -> None:
-    one = applied(process)
-    list(DataLoader(FakeData(20, (3, 80, 80), 4, PLAIN), 4, shuffle=True))
-    assert one.effects == 0
-    assert "draws random numbers" in one.notes[0]
 
 
 def test_a_folder_that_is_opened_by_another_loader_is_opened_by_it(

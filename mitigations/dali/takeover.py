@@ -20,6 +20,8 @@ from speedprof.mitigations.dali.proxies import Known, Own
 from speedprof.mitigations.dali.stage import RefusedError
 from speedprof.mitigations.dali.translation import Translation, translate
 
+# Measured: the transform alone, by DALI, costs as much CPU (benchmarks/dali.py --chains).
+WORKING = "it opens its samples itself, and its workers do the rest as cheaply"
 FAILURES = (RuntimeError, TypeError, ValueError, ImportError)  # of building a pipeline
 
 
@@ -85,6 +87,8 @@ class Takeover:
         translation = self._translated(loader, data)
         if isinstance(data, Files):
             return data, translation
+        if loader.num_workers and not self._terms.gpu:
+            raise RefusedError(f"{no_files}; {WORKING}")
         if loader in self._no_proxy:
             raise RefusedError(self._no_proxy[loader])
         try:
