@@ -57,6 +57,7 @@ class Training:
         branching: bool = False,
         own: bool = False,
         scaled: bool = False,
+        alone: bool = False,
         clip: float | None = None,
         seed: int = 0,
         device: str = "cpu",
@@ -72,6 +73,7 @@ class Training:
         self.data = torch.Generator().manual_seed(10 + 100 * seed + rank)
         self.scaler = torch.amp.GradScaler("cpu", init_scale=8.0, enabled=scaled)
         self.rank, self.branching, self.own, self.clip = rank, branching, own, clip
+        self.evaluates, self.updates = alone and rank == 0, 0
         self.losses: list[float] = []
 
     def backward(self, number: int, count: int) -> torch.Tensor:
@@ -95,6 +97,10 @@ class Training:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.clip)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        self.updates += 1
+        if self.evaluates and self.updates > 1:  # one rank alone, and no backward pass
+            self.model.eval()(torch.ones(2, 6))
+            self.model.train()
 
 
 def train(counts: list[int], *, closure: bool = False, **how: Any) -> dict[str, Any]:

@@ -35,7 +35,8 @@ class Passes:
     def __init__(self, model: Any) -> None:
         self.model = weakref.ref(model)
         self.parameters = frozenset(map(id, trained(model)))
-        self.every = 1  # agreed on: each so-many-th pass is exchanged
+        self.every = 1  # each so-many-th pass is exchanged
+        self.agreed = 1  # the same from the next update on: DDP expects nothing by then
         self.since = 0  # passes since the last update
         self.total = 0
         self.look_at = FIRST_LOOK
@@ -71,8 +72,9 @@ class Passes:
         if self.since >= self.every:
             self.early_in_a_row = 0
         elif self.early_in_a_row >= MOST_EARLY:
-            self.every = 1
+            self.agreed = 1
             self.early_in_a_row = 0
+        self.every = self.agreed
         self.counts.append(self.since)
         self.since = 0
         if len(self.counts) == ALIKE and len(set(self.counts)) == 1:
@@ -107,9 +109,12 @@ class Accumulation:
         if why is not None:
             self._stop(passes, why)
             return False
+        passes.begun = True
+        if not model.training:  # an evaluation, perhaps of one rank alone: DDP must expect nothing
+            passes.leaving = passes.every > 1
+            return passes.leaving
         if passes.total >= passes.look_at:
             self._agree(model, passes)
-        passes.begun = True
         passes.leaving = passes.since < passes.every - 1
         return passes.leaving
 
@@ -158,15 +163,16 @@ class Accumulation:
         passes.look_at = 2 * passes.total
         pattern = 0 if _unsuited(model) else passes.pattern
         if not all_agree(model, (pattern, passes.since)):
-            passes.every = 1
+            passes.every = passes.agreed = 1
             self._one.note("ranks differ in how many backward passes an update has")
         elif _unsuited(model):
             self._stop(passes, _unsuited(model) or "")
         elif pattern:
-            passes.every = pattern
+            passes.agreed = pattern
 
     def _stop(self, passes: Passes, why: str) -> None:
-        passes.off, passes.every, passes.leaving = True, 1, False
+        passes.off, passes.leaving = True, False
+        passes.every = passes.agreed = 1
         self._one.note(f"exchanges stay as they are: {why}")
 
 
