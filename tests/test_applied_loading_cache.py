@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 import time
 from collections.abc import Iterator
 from itertools import chain as joined
@@ -23,6 +25,7 @@ from torch.utils.data import (  # noqa: E402
     IterableDataset,
     Subset,
     TensorDataset,
+    get_worker_info,
 )
 from torchvision import transforms, tv_tensors  # noqa: E402
 from torchvision.datasets import ImageFolder  # noqa: E402
@@ -564,3 +567,32 @@ def test_a_transform_that_changes_its_input_in_place_changes_nothing_kept(
     one = applied(process)
     assert seen(loader(Tensors())) == bare
     assert ended(process, one).effects == LENGTH * (PASSES - 1)
+
+
+@pytest.mark.usefixtures("patient")
+@pytest.mark.parametrize("dies", [False, True])
+def test_workers_that_were_added_share_what_is_kept_even_where_one_dies(
+    process: Process, root: Path, dies: bool
+) -> None:
+    """Nothing random in the samples: with other workers' seeds batches stay the same."""
+
+    class Mortal(ImageFolder):
+        def __getitem__(self, index: int) -> Any:
+            if dies and index == 7 and get_worker_info() is not None:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return super().__getitem__(index)
+
+    chain = CHAINS["nothing random"]
+    bare = seen(loader(Mortal(str(root), chain), shuffle=False))
+    process.apply(
+        [
+            {"name": "loader-workers", "parameters": {"num_workers": 2}},
+            {"name": "cache-samples", "parameters": {"budget_mb": 64}},
+        ]
+    )
+    passed = loader(Mortal(str(root), chain), shuffle=False)
+    assert seen(passed) == bare
+    assert passed.num_workers == (0 if dies else 2)
+    process.finish()
+    cache = next(one for one in process.applied if one.name == "cache-samples")
+    assert cache.effects >= LENGTH * (PASSES - 1)

@@ -49,6 +49,10 @@ def is_killed(index: int) -> Any:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def has_no_shared_memory(index: int) -> Any:
+    os.kill(os.getpid(), signal.SIGBUS)  # what the kernel does where /dev/shm is full
+
+
 def ends(index: int) -> Any:
     os._exit(3)
 
@@ -61,7 +65,7 @@ def cannot_be_sent(index: int) -> Any:
     return lambda: index
 
 
-FAILURES = [raises, is_killed, ends, does_not_fit]
+FAILURES = [raises, is_killed, has_no_shared_memory, ends, does_not_fit]
 
 
 @pytest.fixture
@@ -101,6 +105,22 @@ def test_batches_come_as_without_workers(
     assert (loader.num_workers, loader.persistent_workers) == (0, False)
     assert one.effects == 0
     assert "a loader of Numbers lost its workers again" in one.notes[0]
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+@pytest.mark.parametrize("own", [True, False], ids=["own generator", "torch's"])
+def test_the_order_and_the_scripts_own_draws_stay_in_every_epoch(
+    process: Process, persistent: bool, own: bool
+) -> None:
+    def made() -> Any:
+        generator = torch.Generator().manual_seed(3) if own else None
+        return DataLoader(Numbers(), BATCH, shuffle=True, generator=generator)
+
+    bare = order(made(), 4)
+    one = applied(process, num_workers=2, persistent_workers=persistent)
+    loader = made()
+    assert order(loader, 4) == bare
+    assert (loader.num_workers, loader.persistent_workers, one.effects) == (2, persistent, 1)
 
 
 @pytest.mark.parametrize("persistent", [True, False])

@@ -68,7 +68,7 @@ class Fallback:
 
     def _begin(self, loader: Any) -> Any:
         """Return a pass by workers that may fail; None where torch's own is to begin."""
-        if self._given.get(id(loader)) is not loader or not loader.num_workers:
+        if id(loader) not in self._given or not loader.num_workers:
             return None
         why = hindrance(loader.dataset, "fork")  # what was opened since it was built
         if why is None:
@@ -125,6 +125,8 @@ class WatchedPass(TorchsPass):  # type: ignore[misc]
         self._listen(False)
         self._drawn.clear()
         self._by_the_script = False
+        if not first_iter:
+            _draw_a_seed(loader.generator)
         try:
             super()._reset(loader, first_iter)
         except LOST as error:
@@ -176,12 +178,12 @@ class WatchedPass(TorchsPass):  # type: ignore[misc]
         return super()._process_data(data, *rest)
 
     def _get_data(self) -> Any:
-        lost = [worker for worker in self._workers if not worker.is_alive()]
-        if lost:
-            raise RuntimeError(_ended(lost[0]))
         self._waiting_since = time.monotonic()
         try:
             self._listen(True)
+            lost = [worker for worker in self._workers if not worker.is_alive()]
+            if lost:
+                raise RuntimeError(_ended(lost[0]))
             return super()._get_data()
         finally:
             self._listen(False)
@@ -273,6 +275,16 @@ class TellingQueue(Queue):
             return
         told = RuntimeError(f"a batch could not be sent: {shown(error)}")
         self.put((item[0], ExceptionWrapper((RuntimeError, told, None), "in a loader's worker")))
+
+
+def _draw_a_seed(generator: Any) -> None:
+    """Draw what each pass without workers draws, and workers that persist do not.
+
+    The order of samples stays the script's own in every epoch, and so do its own draws.
+    """
+    import torch
+
+    torch.empty((), dtype=torch.int64).random_(generator=generator)
 
 
 def shown(error: BaseException) -> str:

@@ -7,8 +7,9 @@ Avoid: a machine whose cores are busy already; data sets that cannot be pickled 
     spawned; iterable data sets that do not share their samples out among workers (each would yield
     all).
 Safety: reseeded. The samples stay; random transforms draw from each worker's own seed, and with
-    persistent workers the order from the second epoch on is another random one. On a CPU that
-    then computes with fewer threads, sums are added in another order.
+    persistent workers the order from the second epoch on is another random one (not where
+    `--apply` adds them). On a CPU that then computes with fewer threads, sums are added in
+    another order.
 Place: system. It changes when batches are made, not what is trained.
 Source: recorded traces of ResNet-50 on a V100 (PyTorch 1.8, batch 32): 178 ms a step without
     workers, 141 with 4; MosaicML Composer's tutorial on traces: from 0 to 8 workers the wait
