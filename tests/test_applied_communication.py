@@ -170,7 +170,7 @@ def test_a_hook_that_is_not_known_decides_what_is_exchanged(seen: dict[str, Any]
     for rank in seen["other hook"]:
         (told,) = rank["told"]
         assert told["effects"] == 0
-        assert "the communication hook averaging decides" in told["notes"][0]
+        assert "the communication hook averaging() decides" in told["notes"][0]
 
 
 def test_one_backward_pass_an_update_leaves_nothing_out(seen: dict[str, Any]) -> None:

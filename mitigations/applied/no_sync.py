@@ -11,74 +11,19 @@ from __future__ import annotations
 import functools
 import importlib
 import weakref
-from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
 from speedprof.mitigations.applied import gradient_compression
-from speedprof.mitigations.applied.gradient_exchange import all_agree, average, trained
+from speedprof.mitigations.applied.backward_passes import Passes, came_of
+from speedprof.mitigations.applied.gradient_exchange import all_agree, average
 from speedprof.mitigations.applied.process import Applied, Process
 
-ALIKE = 3  # updates with the same number of passes, one after the other, are a pattern
-FIRST_LOOK = 8  # passes; then 16, 32, and so on, so that any pattern is found by its sixth update
-MOST_EARLY = 3  # updates in a row that came early: the pattern is no longer the script's
-KNOWN_HOOKS = {  # of the script's own: what travels
+KNOWN_HOOKS = {  # of torch, as scripts register them: what travels
     "allreduce_hook": None,
     "fp16_compress_hook": "float16",
     "bf16_compress_hook": "bfloat16",
 }
-
-
-class Passes:
-    """The backward passes of one DistributedDataParallel, counted from update to update."""
-
-    def __init__(self, model: Any) -> None:
-        self.model = weakref.ref(model)
-        self.parameters = frozenset(map(id, trained(model)))
-        self.every = 1  # each so-many-th pass is exchanged
-        self.agreed = 1  # the same from the next update on: DDP expects nothing by then
-        self.since = 0  # passes since the last update
-        self.total = 0
-        self.look_at = FIRST_LOOK
-        self.counts: deque[int] = deque(maxlen=ALIKE)
-        self.begun = False  # a forward pass was made, its backward pass was not seen yet
-        self.leaving = False  # that pass is not exchanged
-        self.waiting = 0  # passes whose gradients have not been exchanged
-        self.left = self.early = self.early_in_a_row = 0
-        self.pattern = 0  # passes of an update, seen in several of them one after the other
-        self.off = False
-
-    def seen(self, _gradients: Any) -> None:
-        """Count a backward pass, once for all forward passes that it goes through."""
-        if not self.begun:
-            return
-        self.begun = False
-        self.total += 1
-        self.since += 1
-        self.waiting = self.waiting + 1 if self.leaving else 0
-        self.left += self.leaving
-
-    def exchanged(self) -> None:
-        """Note that what was waiting has been exchanged before its time."""
-        self.waiting = 0
-        self.left -= 1
-        self.early += 1
-        self.early_in_a_row += 1
-
-    def updated(self) -> None:
-        """Note an update; a second one without a pass between is another optimizer's."""
-        if not self.since:
-            return
-        if self.since >= self.every:
-            self.early_in_a_row = 0
-        elif self.early_in_a_row >= MOST_EARLY:
-            self.agreed = 1
-            self.early_in_a_row = 0
-        self.every = self.agreed
-        self.counts.append(self.since)
-        self.since = 0
-        if len(self.counts) == ALIKE and len(set(self.counts)) == 1:
-            self.pattern = self.counts[0]
 
 
 class Accumulation:
@@ -153,7 +98,7 @@ class Accumulation:
     def tell(self) -> None:
         """Say what came of it so far."""
         self._one.notes = [text for text in self._one.notes if text not in self._notes]
-        self._notes = [text for text in map(_came_of, self._all) if text is not None]
+        self._notes = [text for text in map(came_of, self._all) if text is not None]
         for text in self._notes:
             self._one.note(text)
         self._one.effects = sum(passes.left for passes in self._all)
@@ -330,24 +275,10 @@ def _unsuited(model: Any) -> str | None:
 
 
 def _name(hook: Any) -> str:
-    return getattr(hook, "__name__", type(hook).__name__)
-
-
-def _came_of(passes: Passes) -> str | None:
-    if passes.left:
-        early = f"; {_came_early(passes.early)}" if passes.early else ""
-        return f"{passes.left} of {passes.total} exchanges were left out{early}"
-    if passes.off:
-        return None  # why was said
-    if set(passes.counts) == {1}:
-        return "each update has one backward pass: nothing to leave out"
-    return "no fixed number of backward passes for each update was seen"
-
-
-def _came_early(count: int) -> str:
-    if count == 1:
-        return "1 update came early and was exchanged before it"
-    return f"{count} updates came early and were exchanged before them"
+    """Return a hook's name, with parentheses where it is none of torch's own."""
+    name: str = getattr(hook, "__name__", type(hook).__name__)
+    known = str(getattr(hook, "__module__", "")).endswith(".default_hooks")
+    return name if known else f"{name}()"
 
 
 def _graph_nodes(output: Any) -> Iterator[Any]:
