@@ -77,6 +77,23 @@ def test_levels_are_torchvisions(
     within(by_dali(chain, paths), torch.stack([chain(opened(path)) for path in paths]), most)
 
 
+ON_TENSORS = {
+    "invert": v2.RandomInvert(1.0),
+    "posterize": v2.RandomPosterize(3, 1.0),
+    "solarize": v2.RandomSolarize(128, 1.0),
+    "autocontrast": v2.RandomAutocontrast(1.0),
+    "equalize": v2.RandomEqualize(1.0),
+    "sharper": v2.RandomAdjustSharpness(1.9, 1.0),
+}
+
+
+@pytest.mark.parametrize("transform", ON_TENSORS.values(), ids=ON_TENSORS)
+def test_levels_of_tensors_are_torchvisions(transform: Any, paths: list[str]) -> None:
+    chain = tensors(transform)
+    theirs = torch.stack([chain(opened(path)) for path in paths])
+    within(by_dali(chain, paths), theirs, EVEN)
+
+
 @pytest.mark.parametrize("kind", ["flat", "nearly flat", "two levels", "white"])
 def test_images_with_hardly_any_levels_are_spread_as_torchvision_does(
     kind: str, tmp_path: Path

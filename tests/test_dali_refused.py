@@ -16,6 +16,7 @@ pytest.importorskip("nvidia.dali", reason="DALI is not installed")
 import numpy as np  # noqa: E402
 from dali_cases import folder, paths_in  # noqa: E402
 from dali_sets import FLIPPED, PLAIN, Listed, Vision  # noqa: E402
+from PIL import Image  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 from torchvision.datasets import FakeData  # noqa: E402
 
@@ -151,3 +152,16 @@ def test_with_workers_the_loader_stays_the_scripts(paths: list[str], process: Pr
     assert sum(len(labels) for _images, labels in loader) == len(paths)
     assert one.effects == 0
     assert "its workers do the rest as cheaply" in one.notes[0]
+
+
+def test_images_that_would_fill_the_memory_as_pixels_are_left_to_the_script(
+    process: Process,
+) -> None:
+    class Huge(Listed):
+        def image(self, index: int) -> Any:
+            return Image.new("RGB", (6000, 4000))
+
+    one = applied(process)
+    loader = DataLoader(Huge(["one"] * 20), 20, shuffle=True)
+    assert type(iter(loader)).__name__ == "_SingleProcessDataLoaderIter"
+    assert "as pixels would take 2.7 GiB at a time" in one.notes[0]

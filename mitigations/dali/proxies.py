@@ -71,6 +71,7 @@ class Known:
     path: nests.Path  # to the image
     channels: int
     at_once: bool  # the data set holds nothing that threads could not share
+    image_bytes: int = 0  # of the first, as pixels
 
 
 class Own:
@@ -212,7 +213,7 @@ class Own:
             what = f"PIL images of mode {mode}" if mode else type(image).__name__
             raise RefusedError(f"its transform is given {what}, not RGB or L images of PIL's")
         at_once = all(holds_values_only(twin.dataset) for twin in self._twins.values())
-        return Known(path, CHANNELS[mode], at_once)
+        return Known(path, CHANNELS[mode], at_once, _pixels(image, CHANNELS[mode]).nbytes)
 
 
 def _twin(leaf: Any) -> Twin:

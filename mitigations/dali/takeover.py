@@ -20,6 +20,7 @@ from speedprof.mitigations.dali.proxies import Known, Own
 from speedprof.mitigations.dali.stage import RefusedError
 from speedprof.mitigations.dali.translation import Translation, translate
 
+MOST_BYTES = 2 << 30  # of pixels that wait for DALI: torch's workers hold an image each
 # Measured: the transform alone, by DALI, costs as much CPU (benchmarks/dali.py --chains).
 WORKING = "it opens its samples itself, and its workers do the rest as cheaply"
 FAILURES = (RuntimeError, TypeError, ValueError, ImportError)  # of building a pipeline
@@ -96,6 +97,7 @@ class Takeover:
         except RefusedError as refusal:
             self._no_proxy[loader] = f"{no_files}; {refusal}"
             raise RefusedError(self._no_proxy[loader]) from refusal
+        _check_memory(data.known.image_bytes * _largest(loader) * self._terms.prefetch)
         return data, self._translated(loader, data)
 
     def _translated(self, loader: Any, data: Files | Own) -> Translation:
@@ -178,6 +180,15 @@ def _check(loader: Any) -> None:
         raise RefusedError("it has a collate_fn of its own")
     if loader.num_workers == 0 and _keeps_state(loader):
         raise RefusedError("its sampler keeps a state, and DALI asks for indices ahead")
+
+
+def _check_memory(pixels: int) -> None:
+    """Raise RefusedError where the images of the batches in the making would take too much."""
+    if pixels > MOST_BYTES:
+        raise RefusedError(
+            f"its images as pixels would take {pixels / (1 << 30):.1f} GiB at a time, "
+            f"of {MOST_BYTES >> 30} at most; smaller ones, or prefetch = 1, take less"
+        )
 
 
 def _keeps_state(loader: Any) -> bool:
