@@ -6,7 +6,7 @@
 
 Each script of tuning_scripts.py is tuned once; then fresh runs of it take turns, forth and back:
 as it is, under the plan, fixed by hand, and under the plan without each of its remedies. Threads
-are as torch chooses them: leaving workers a core is part of what is to be found.
+are as torch chooses them (or OMP_NUM_THREADS): leaving workers a core is to be found, too.
 """
 
 from __future__ import annotations
@@ -72,10 +72,9 @@ def run(command: list[str], folder: Path, *, timeout_s: float) -> str:
     too long.
     """
     folder.mkdir(parents=True)
-    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
     done = subprocess.run(
         command, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL,
-        timeout=timeout_s, cwd=folder, env=environment, check=False,
+        timeout=timeout_s, cwd=folder, check=False,
     )  # fmt: skip
     if done.returncode:
         tail = (done.stdout + done.stderr)[-2_000:]
@@ -234,7 +233,12 @@ def _run(options: argparse.Namespace) -> None:
             rows.append(tried(planted, at, budget_min=budget, rounds=rounds))
             print(rows[-1], flush=True)
     print(summary(rows))
-    told = {"rounds": rounds, "budget": budget, "rows": [one.plain() for one in rows]}
+    told = {
+        "rounds": rounds,
+        "budget": budget,
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+        "rows": [one.plain() for one in rows],
+    }
     pairs.write(options.out, "tuning", told)
 
 

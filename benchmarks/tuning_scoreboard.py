@@ -157,12 +157,14 @@ def page(content: Mapping[str, Any]) -> str:
     machine = content["machine"]
     where = f"{machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}"
     load = max(machine["load_average"])
+    given = content["threads"]
+    threads = f" OMP_NUM_THREADS was {given}." if given else ""
     busy = f" Other programs ran beside it (load average {load:.1f})." if load > BUSY else ""
     told = "\n".join(f"- {line}" for line in summary(rows).splitlines())
     measured = [row for row in rows if row.reached is not None]
     measured_on = (
         f"Measured on {machine['date'][:10]}: {where}; {content['budget']:g} minutes for each "
-        f"tuning, {content['rounds']} rounds of fresh runs.{busy}"
+        f"tuning, {content['rounds']} rounds of fresh runs.{threads}{busy}"
     )
     return "\n".join(
         [

@@ -154,8 +154,12 @@ def test_the_page_tells_each_script_what_was_kept_and_what_was_not(load: Load) -
     machine = {"cpu": "a CPU", "cores": 2, "torch": "2.9", "date": "2026-01-01T00:00:00",
                "load_average": [0.5, 3.6, 1.0]}  # fmt: skip
     content = {
-        "machine": machine, "rounds": 3, "budget": 2.0, "rows": [measured(load).plain()],
-    }  # fmt: skip
+        "machine": machine,
+        "rounds": 3,
+        "budget": 2.0,
+        "threads": None,
+        "rows": [measured(load).plain()],
+    }
     page = load("tuning_scoreboard").page(content)
     assert "| storage | 60 | 2.8" in page
     assert "- storage: loader-workers (num_workers=2) 1.9" in page
