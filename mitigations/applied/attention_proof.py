@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -131,7 +132,7 @@ def _distance(first: Sequence[Any], second: Sequence[Any]) -> float:
     pairs = [(a.float(), b.float()) for a, b in zip(first, second, strict=True) if a is not None]
     whole = sum(float(a.square().sum()) for a, _ in pairs)
     apart = sum(float((a - b).square().sum()) for a, b in pairs)
-    return (apart / max(whole, 1e-24)) ** 0.5
+    return math.sqrt(apart / max(whole, 1e-24))
 
 
 def _rounds(module: Any, call: Call) -> bool:

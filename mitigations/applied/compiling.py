@@ -17,7 +17,7 @@ from speedprof.mitigations.applied.process import REFUSALS, Applied, Process
 ENTRY_S = 90e-6
 OPERATORS_PER_GRAPH = 12
 DEAR = 0.1  # of the time from pass to pass, that entering graphs may take
-BEFORE = 3  # passes without the compiler, to compare with; the first of them is not counted
+BEFORE = 5  # passes without the compiler, to compare with; they are still warming up themselves
 FEWEST = 8  # passes with it before steps are compared
 KEPT = 200  # of the latest passes
 FAILURES = (*REFUSALS, AssertionError, AttributeError, LookupError, OSError)
@@ -133,7 +133,7 @@ class _Compiled:
             return None
         if not graphs:
             return f"nothing of it could be compiled: {news.reasons()}"
-        dear = graphs * ENTRY_S / min(self._before)
+        dear = graphs * ENTRY_S / statistics.median(self._before)
         if operators >= OPERATORS_PER_GRAPH * graphs or dear <= DEAR:
             return None
         return (
@@ -169,7 +169,7 @@ class _Compiled:
     def _repaid(self) -> str:
         if len(self._with) < FEWEST:
             return ""
-        before, now = min(self._before), statistics.median(self._with)
+        before, now = statistics.median(self._before), statistics.median(self._with)
         told = f"; from pass to pass {1e3 * now:.3g} ms instead of {1e3 * before:.3g}"
         if now >= before:
             return f"{told}: not repaid"
