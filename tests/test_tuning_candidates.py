@@ -63,12 +63,15 @@ def test_what_the_prediction_speaks_against_is_tried_last_in_a_phase_that_matter
 
 
 def test_a_remedy_is_tried_in_place_of_those_that_do_not_go_with_it() -> None:
-    plan = (WORKERS, Remedy(name="tf32", parameters={}))
-    assert rivals("in-process-loading", plan) == ("loader-workers",)
+    kept = Remedy(name="persistent-workers", parameters={"persistent_workers": True})
+    plan = (kept, Remedy(name="tf32", parameters={}))
+    assert rivals("in-process-loading", plan) == ("persistent-workers",)
     waits = runs.run({"data_loading": 0.5}, loaders=[runs.preparing(4, 90.0)])
     found = {one.remedy.name: one for one in candidates(waits, plan)}
     within = found["in-process-loading"].within(plan)
     assert [one.name for one in within] == ["tf32", "in-process-loading"]
+    won = candidates(waits, (WORKERS,))  # over no workers at all
+    assert "in-process-loading" not in [one.remedy.name for one in won]
 
 
 def test_what_is_in_force_is_no_candidate() -> None:

@@ -102,7 +102,7 @@ def _valued(run: Run, plan: Plan) -> Iterator[Candidate]:
 
 
 def _explored(run: Run, plan: Plan) -> Iterator[Candidate]:
-    for name, parameters in unadvised.remedies(run):
+    for name, parameters in unadvised.remedies(run, plan):
         if name in AUTOMATIC and all(one.name != name for one in plan):
             remedy = advised(name, parameters)
             yield Candidate(remedy=remedy, instead=rivals(name, plan))

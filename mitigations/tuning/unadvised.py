@@ -89,21 +89,22 @@ def _left(run: Run, phase: str) -> Gain | None:
     return Gain(low=1.0, high=ceiling(told.high), model=model)
 
 
-def remedies(run: Run) -> Iterator[Named]:
+def remedies(run: Run, plan: Plan) -> Iterator[Named]:
     """Yield what could still help in a phase that takes a tenth of the step or more."""
     loader = run.training_loader()
     if loader is not None and _takes(run, "data_loading"):
-        yield from _of_loading(run, loader)
+        yield from _of_loading(run, loader, plan)
     if _takes(run, "communication") and ddp_models(run):
         yield "ddp-buckets", {}
     if _takes(run, "compute"):
         yield from _of_computing(run)
 
 
-def _of_loading(run: Run, loader: Loader) -> Iterator[Named]:
+def _of_loading(run: Run, loader: Loader, plan: Plan) -> Iterator[Named]:
     cores = int(facts.own_cores(run) or 1)
     if loader.num_workers > 0:
-        yield "in-process-loading", {}
+        if all(one.name != "loader-workers" for one in plan):  # they have won already
+            yield "in-process-loading", {}
     elif not loader.iterable and cores > 1:
         yield "loader-workers", {"num_workers": min(2, cores), "persistent_workers": True}
 
