@@ -27,7 +27,7 @@ def gain(**changes: Any) -> float:
     found = judged(**changes)
     assert isinstance(found, Fit), found
     assert found.gain is not None
-    return found.gain.high
+    return found.gain.low
 
 
 def with_one_more(name: str) -> list[Transform]:

@@ -361,6 +361,7 @@ print(len(next(iterator)[1]), process.applied[0].effects)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "kind"),
     [*((how, "folder") for how in ENDINGS), ("amid an epoch", "own"), ("by Ctrl-C", "own")],

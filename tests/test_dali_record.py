@@ -72,6 +72,7 @@ def report(run: tuple[Path, str]) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.slow
 def test_each_transform_is_told_in_the_json_and_on_the_page(run: tuple[Path, str]) -> None:
     page = (run[0] / "report.html").read_text(encoding="utf-8")
     for text in (json.dumps(report(run)["applied"]), page):
@@ -81,6 +82,7 @@ def test_each_transform_is_told_in_the_json_and_on_the_page(run: tuple[Path, str
         assert "Lambda refused: it is a function of the script" in text
 
 
+@pytest.mark.slow
 def test_what_a_batch_costs_is_measured_in_dalis_threads(run: tuple[Path, str]) -> None:
     training = load(run[0]).training_loader()
     assert training is not None

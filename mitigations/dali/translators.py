@@ -10,28 +10,28 @@ from speedprof.mitigations.dali.levels import RandomLevels
 from speedprof.mitigations.dali.policies import KNOWN, Entry, Policy, space_of
 from speedprof.mitigations.dali.stage import RefusedError, Stage
 from speedprof.mitigations.dali.steps import Step
-
-INTERPOLATIONS = {
-    "nearest": "NN",
-    "nearest-exact": "NN",
-    "bilinear": "LINEAR",
-    "bicubic": "CUBIC",
-    "lanczos": "LANCZOS3",
-}
-WARPS = {"nearest": "NN", "nearest-exact": "NN", "bilinear": "LINEAR"}
+from speedprof.mitigations.dali.values import (
+    fill_of,
+    filtering,
+    floats,
+    ints,
+    padding_of,
+    pair,
+    warping,
+)
 
 # -- geometry
 
 
 def _resize(transform: Any, stage: Stage) -> list[Step]:
-    size = _ints(transform.size)
+    size = ints(transform.size)
     if transform.max_size is not None and len(size) == 2:
         raise RefusedError("max_size goes with one length only")
     return [
         steps.Resize(
             size=size,
             most=transform.max_size,
-            **_filter(transform, stage),
+            **filtering(transform, stage),
         )
     ]
 
@@ -39,36 +39,27 @@ def _resize(transform: Any, stage: Stage) -> list[Step]:
 def _random_resized_crop(transform: Any, stage: Stage) -> list[Step]:
     return [
         steps.RandomResizedCrop(
-            size=_pair(transform.size),
-            scale=_floats(transform.scale),
-            ratio=_floats(transform.ratio),
-            **_filter(transform, stage),
+            size=pair(transform.size),
+            scale=floats(transform.scale),
+            ratio=floats(transform.ratio),
+            **filtering(transform, stage),
         )
     ]
 
 
 def _center_crop(transform: Any, _stage: Stage) -> list[Step]:
-    return [steps.CenterCrop(_pair(transform.size))]
+    return [steps.CenterCrop(pair(transform.size))]
 
 
 def _random_crop(transform: Any, stage: Stage) -> list[Step]:
     if transform.pad_if_needed:
         raise RefusedError("pad_if_needed")
-    padding = (0, 0, 0, 0) if transform.padding is None else _padding(transform)
-    return [steps.RandomCrop(_pair(transform.size), padding, _fill(transform, stage))]
+    padding = (0, 0, 0, 0) if transform.padding is None else padding_of(transform)
+    return [steps.RandomCrop(pair(transform.size), padding, fill_of(transform, stage))]
 
 
 def _pad(transform: Any, stage: Stage) -> list[Step]:
-    return [steps.Pad(_padding(transform), _fill(transform, stage))]
-
-
-def _padding(transform: Any) -> tuple[int, int, int, int]:
-    """Return what is added at the left, the top, the right and the bottom."""
-    if transform.padding_mode != "constant":
-        raise RefusedError(f"padding_mode={transform.padding_mode}")
-    given = _ints(transform.padding)
-    left, top, right, bottom = {1: given * 4, 2: given * 2, 4: given}[len(given)]
-    return left, top, right, bottom
+    return [steps.Pad(padding_of(transform), fill_of(transform, stage))]
 
 
 def _horizontal(transform: Any, _stage: Stage) -> list[Step]:
@@ -82,29 +73,29 @@ def _vertical(transform: Any, _stage: Stage) -> list[Step]:
 def _rotation(transform: Any, stage: Stage) -> list[Step]:
     if transform.expand:
         raise RefusedError("expand=True gives images of several sizes")
-    low, high = _floats(transform.degrees)
+    low, high = floats(transform.degrees)
     return [_affine_step(transform, stage, degrees=(-high, -low))]
 
 
 def _affine(transform: Any, stage: Stage) -> list[Step]:
     given = {
-        name: None if getattr(transform, name) is None else _floats(getattr(transform, name))
+        name: None if getattr(transform, name) is None else floats(getattr(transform, name))
         for name in ("translate", "scale", "shear")
     }
-    return [_affine_step(transform, stage, degrees=_floats(transform.degrees), **given)]
+    return [_affine_step(transform, stage, degrees=floats(transform.degrees), **given)]
 
 
 def _affine_step(transform: Any, stage: Stage, **given: Any) -> Step:
-    center = None if transform.center is None else _floats(transform.center)
+    center = None if transform.center is None else floats(transform.center)
     ranges = {"translate": None, "scale": None, "shear": None} | given
     return steps.RandomAffine(
-        center=center, interpolation=_warping(transform), fill=_fill(transform, stage), **ranges
+        center=center, interpolation=warping(transform), fill=fill_of(transform, stage), **ranges
     )
 
 
 def _blur(transform: Any, _stage: Stage) -> list[Step]:
-    kernel = _pair(transform.kernel_size)
-    return [steps.GaussianBlur(kernel, _floats(transform.sigma))]
+    kernel = pair(transform.kernel_size)
+    return [steps.GaussianBlur(kernel, floats(transform.sigma))]
 
 
 def _erasing(transform: Any, stage: Stage) -> list[Step]:
@@ -113,10 +104,10 @@ def _erasing(transform: Any, stage: Stage) -> list[Step]:
     value = transform.value
     if value is None or isinstance(value, str):
         raise RefusedError("noise in place of what is erased")
-    values = _floats(value) if isinstance(value, (list, tuple)) else (float(value),)
+    values = floats(value) if isinstance(value, (list, tuple)) else (float(value),)
     if stage.kind == "bytes":
         raise RefusedError("it comes before the conversion to floats")
-    scale, ratio = _floats(transform.scale), _floats(transform.ratio)
+    scale, ratio = floats(transform.scale), floats(transform.ratio)
     return [steps.RandomErasing(float(transform.p), scale, ratio, values)]
 
 
@@ -127,7 +118,7 @@ def _jitter(transform: Any, stage: Stage) -> list[Step]:
     stage.need_colour()
     names = ("brightness", "contrast", "saturation", "hue")
     ranges = [getattr(transform, name) for name in names]
-    kept = [None if one is None else _floats(one) for one in ranges]
+    kept = [None if one is None else floats(one) for one in ranges]
     return [colours.ColorJitter(tuple(kept))] if any(kept) else []  # type: ignore[arg-type]
 
 
@@ -209,8 +200,8 @@ def _policy(transform: Any, stage: Stage, *, bins: int, **how: Any) -> Step:
     unknown = [name for name in space.names if name not in KNOWN]
     if unknown:
         raise RefusedError(f"its {', '.join(unknown)} has no equal in DALI")
-    interpolation = _warping(transform)
-    return Policy(space, interpolation=interpolation, fill=_fill(transform, stage), **how)
+    interpolation = warping(transform)
+    return Policy(space, interpolation=interpolation, fill=fill_of(transform, stage), **how)
 
 
 # -- types
@@ -245,7 +236,7 @@ def _to_dtype(transform: Any, stage: Stage) -> list[Step]:
 def _normalize(transform: Any, stage: Stage) -> list[Step]:
     if stage.kind != "floats":
         raise RefusedError("it takes floats")
-    mean, std = _floats(transform.mean), _floats(transform.std)
+    mean, std = floats(transform.mean), floats(transform.std)
     if len(mean) != len(std) or len(mean) not in (1, stage.channels):
         raise RefusedError(f"{len(mean)} means for {stage.channels} channels")
     stage.normalised = True
@@ -265,12 +256,12 @@ def _preset(transform: Any, stage: Stage) -> list[Step]:
     """Translate the transform that torchvision's pretrained weights come with."""
     stage.kind, stage.normalised = "floats", True
     resize = steps.Resize(
-        size=_ints(transform.resize_size),
+        size=ints(transform.resize_size),
         most=None,
-        **_filter(transform, Stage()),
+        **filtering(transform, Stage()),
     )
-    crop = steps.CenterCrop(_pair(transform.crop_size))
-    normalise = steps.Normalize(_floats(transform.mean), _floats(transform.std))
+    crop = steps.CenterCrop(pair(transform.crop_size))
+    normalise = steps.Normalize(floats(transform.mean), floats(transform.std))
     return [resize, crop, steps.ToFloats(), normalise]
 
 
@@ -309,55 +300,3 @@ TRANSLATORS: dict[str, Callable[[Any, Stage], list[Step]]] = {
     "RGB": _rgb,
     "ImageClassification": _preset,
 }
-
-
-# -- values of transforms
-
-
-def _ints(value: Any) -> tuple[int, ...]:
-    values = value if isinstance(value, (list, tuple)) else (value,)
-    return tuple(int(one) for one in values)
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    values = _ints(value)
-    return (values[0], values[-1])
-
-
-def _floats(value: Any) -> Any:
-    values = value if isinstance(value, (list, tuple)) else (value,)
-    return tuple(float(one) for one in values)
-
-
-def _filter(transform: Any, stage: Stage) -> dict[str, Any]:
-    """Return how pixels are interpolated; PIL's filter widens where an image shrinks."""
-    named = _named(transform.interpolation)
-    antialias = stage.kind == "PIL" or bool(getattr(transform, "antialias", True))
-    if named not in INTERPOLATIONS:
-        raise RefusedError(f"DALI has no {named} interpolation")
-    if stage.kind != "PIL" and named == "nearest":
-        raise RefusedError("of tensors, torch's nearest pixel is not DALI's (nearest-exact is)")
-    if named == "bicubic" and not antialias:
-        raise RefusedError("without antialias torch's bicubic filter is not DALI's")
-    return {"interpolation": INTERPOLATIONS[named], "antialias": antialias}
-
-
-def _warping(transform: Any) -> str:
-    named = _named(transform.interpolation)
-    if named not in WARPS:
-        raise RefusedError(f"warp_affine has no {named} interpolation")
-    return WARPS[named]
-
-
-def _named(interpolation: Any) -> str:
-    return str(getattr(interpolation, "value", interpolation))
-
-
-def _fill(transform: Any, _stage: Stage) -> float:
-    fill = transform.fill
-    if isinstance(fill, dict):
-        raise RefusedError("a fill for each kind of input")
-    values = [0.0] if fill is None else list(_floats(fill))
-    if len(set(values)) != 1:
-        raise RefusedError("a fill of several colours")
-    return float(values[0])
