@@ -160,3 +160,13 @@ def test_a_script_with_too_few_steps_is_told_how_many_it_made(
 ) -> None:
     with pytest.raises(SpeedprofError, match=r"made 6 training steps, .*longer"):
         tuner(script(samples=48), tmp_path).run()
+
+
+@pytest.mark.slow
+def test_a_script_that_needs_longer_than_the_budget_is_told_so(
+    tmp_path: Path, script: Callable[..., interpreter.Target]
+) -> None:
+    with pytest.raises(
+        SpeedprofError, match="limit of 2 s; --budget MINUTES gives it more"
+    ):
+        tuner(script(), tmp_path, budget_s=2.0).run()

@@ -65,7 +65,9 @@ class Tuner:
     def _measure_as_it_is(self) -> None:
         first = self._turns.trial((), "as it is", windows=True)
         if first.problem is not None:
-            raise SpeedprofError(f"the script cannot be tuned: {first.problem}")
+            short = self._budget.left_s() <= 0
+            more = "; --budget MINUTES gives it more time" if short else ""
+            raise SpeedprofError(f"the script cannot be tuned: {first.problem}{more}")
         self.tuned.before = self.tuned.after = first.folder
         again = self._turns.trial((), "as it is again")
         if again.problem is not None:
