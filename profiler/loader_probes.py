@@ -27,7 +27,7 @@ def install(session: Session, waiting: Waiting) -> None:  # noqa: ARG001 - as ev
     from torch.utils.data import DataLoader
     from torch.utils.data.dataloader import _BaseDataLoaderIter
 
-    watch = _LoaderWatch(session)
+    watch = session.loader_watch = session.loader_watch or _LoaderWatch(session)
     patches = session.patches
     patches.replace(
         DataLoader,

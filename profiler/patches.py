@@ -21,6 +21,7 @@ class Change:
 
     text: str
     undo: Callable[[], str | None]  # returns a sentence where it could not be undone wholly
+    is_on_top: Callable[[], bool]  # nobody has patched over it
 
 
 class Patches:
@@ -35,8 +36,11 @@ class Patches:
         original = getattr(owner, name)
         setattr(owner, name, new)
 
+        def is_on_top() -> bool:
+            return vars(owner).get(name, ABSENT) is new
+
         def undo() -> str | None:
-            if vars(owner).get(name, ABSENT) is not new:
+            if not is_on_top():
                 return (
                     f"{_named(owner)}.{name} was changed by somebody else meanwhile; theirs stays"
                 )
@@ -46,15 +50,19 @@ class Patches:
                 setattr(owner, name, raw)
             return None
 
-        self._changes.append(Change(f"{_named(owner)}.{name}: {reason}", undo))
+        self._changes.append(Change(f"{_named(owner)}.{name}: {reason}", undo, is_on_top))
         return original
 
     def hook(self, handle: Handle, target: str, *, reason: str) -> None:
         """Remember a hook that has a handle of its own."""
-        self._changes.append(Change(f"{target}: {reason}", lambda: handle.remove()))
+        self._changes.append(Change(f"{target}: {reason}", lambda: handle.remove(), lambda: True))
 
     def texts(self) -> list[str]:
         return [change.text for change in self._changes]
+
+    def are_on_top(self) -> bool:
+        """Tell whether all of them could be undone now."""
+        return all(change.is_on_top() for change in self._changes)
 
     def undo(self) -> list[str]:
         """Undo everything, last first.

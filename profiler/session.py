@@ -73,6 +73,8 @@ class Session:
         self._changes: list[str] = []
         self.at_end: list[Callable[[], object]] = []
         self.plans: list[Any] = []  # in force, each a process of mitigations.applied
+        self.waiting: dict[str, Callable[[ModuleType], None]] = {}  # what waits for an import
+        self.loader_watch: Any = None  # of the loader probes, however often they are installed
         self._replay = self.fence.guard("steps", self._replay_all)
         self.journal = Journal(self.catch_up)
         self.step_begins = self.fence.guard("step", self._explicit_begins)
@@ -104,13 +106,35 @@ class Session:
         _current = self
         if self.options.remedies:
             self.fence.guard("remedies", self._apply)(waiting)
-        probes.install(self, waiting)
-        self._changes = self.patches.texts()
+        self.waiting = waiting
+        self._install()
         atexit.register(self.fence.guard("end", self.end))
         os.register_at_fork(
             before=self.fence.guard("fork", lambda: self.windows.before_fork()),
             after_in_child=self.fence.guard("fork", self._forked),
         )
+
+    def _install(self) -> None:
+        probes.install(self, self.waiting)
+        self._changes = self.patches.texts()
+
+    def beneath(self, action: Callable[[], object]) -> None:
+        """Do something below the probes: they go, and come back to see what comes of it.
+
+        Where somebody has patched over a probe, they stay, and it is done above them.
+        """
+        if not self.patches.are_on_top():
+            action()
+            return
+        for undo in (*self.at_end, self.patches.undo):
+            undo()
+        self.at_end.clear()
+        try:
+            action()
+        finally:
+            self._install()
+            for name in [name for name in self.waiting if _is_imported(name)]:
+                self.waiting.pop(name)(sys.modules[name])
 
     def _apply(self, waiting: dict[str, Callable[[ModuleType], None]]) -> None:
         """Put the plan's remedies in force, below the probes: these see what comes of them.
@@ -298,3 +322,9 @@ class Session:
         self.windows.forget()
         self.thread = threading.main_thread().ident
         self._start()
+
+
+def _is_imported(name: str) -> bool:
+    """Tell whether a module was imported wholly."""
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    return spec is not None and not getattr(spec, "_initializing", False)

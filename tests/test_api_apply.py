@@ -269,3 +269,42 @@ def test_a_child_says_nothing_of_its_parents_plan(tmp_path: Path) -> None:
     done = bare(sys.executable, script(tmp_path, forking), cwd=tmp_path)
     assert done.returncode == 0, done.stderr.decode()
     assert done.stderr.decode().count("in force") == 1
+
+
+def test_probes_lie_above_a_plan_that_comes_later(tmp_path: Path) -> None:
+    with in_process.measuring(tmp_path, windows=False) as session:
+        before = DataLoader(range(8), 4)  # type: ignore[arg-type]
+        probe = DataLoader.__init__.__code__
+        with apply("loader-workers=1"):
+            assert DataLoader.__init__.__code__ is probe
+            loader = DataLoader(range(8), 4)  # type: ignore[arg-type]
+            weight = torch.ones(1, requires_grad=True)
+            optimizer = torch.optim.SGD([weight], lr=0.1)
+            for one in (before, loader):
+                for batch in one:
+                    (weight * batch.float()).sum().backward()
+                    optimizer.step()
+            assert session.patches.are_on_top()
+        assert DataLoader.__init__.__code__ is probe
+    built = in_process.facts(tmp_path, "loader")
+    assert [one["num_workers"] for one in built] == [0, 1]
+    for one in built:  # by this file, and not by the remedy
+        assert str(one["where"]).partition(":")[0].endswith("test_api_apply.py")
+    uses = {one["number"]: one["batches"] for one in in_process.facts(tmp_path, "loader_use")}
+    assert list(uses.values()) == [2, 2]
+
+
+def test_a_plan_lies_above_probes_that_somebody_patched_over(tmp_path: Path) -> None:
+    with in_process.measuring(tmp_path, windows=False) as session:
+        probe = DataLoader.__init__
+
+        def theirs(loader: object, *arguments: object, **keywords: object) -> None:
+            probe(loader, *arguments, **keywords)  # type: ignore[arg-type]
+
+        DataLoader.__init__ = theirs  # type: ignore[assignment, method-assign]
+        with apply("loader-workers=1"):
+            assert workers() == 1
+            assert not session.patches.are_on_top()
+        assert vars(DataLoader)["__init__"] is theirs
+        DataLoader.__init__ = probe  # type: ignore[method-assign]
+    assert vars(DataLoader)["__init__"] is ORIGINAL

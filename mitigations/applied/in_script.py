@@ -60,7 +60,7 @@ class AppliedPlan:
         self._session = session
         self._remarks = left
         fence = Fence(self._remarks.append) if session is None else session.fence
-        self._process = Process(fence, {}, plan.proved())
+        self._process = Process(fence, session.waiting if session else {}, plan.proved())
         self._take_back = fence.guard(CALL, self._undo)
         self._told: list[tuple[str, dict[str, object]]] | None = None  # once it is over
         self._pid = os.getpid()
@@ -99,7 +99,10 @@ class AppliedPlan:
         entries: list[dict[str, Any]] = [
             {"name": one.name, "parameters": dict(one.parameters)} for one in remedies
         ]
-        self._process.apply(entries)
+        if self._session is None:
+            self._process.apply(entries)
+        else:  # the probes see what comes of it
+            self._session.beneath(lambda: self._process.apply(entries))
         atexit.register(self._end)
 
     def undo(self) -> None:
@@ -129,11 +132,13 @@ class AppliedPlan:
         self._told = self.told()
         said = str(self)
         _in_force.remove(self)
-        remarks = self._process.undo()
         if self._session is None:
-            _tell("; ".join([said, *remarks]))
-        elif self._session.over:  # its probes lay below
-            self._session.patches.undo()
+            _tell("; ".join([said, *self._process.undo()]))
+        elif self._session.over:
+            self._process.undo()
+            self._session.patches.undo()  # probes that lay below, if any
+        else:
+            self._session.beneath(self._process.undo)
 
 
 def _tell(said: str) -> None:
