@@ -31,7 +31,7 @@ from tuning_scripts import PLANTED, Planted
 SCRIPTS = Path(__file__).parent.parent / "tests" / "scripts"
 BUDGET_MIN, QUICK_MIN = 2.0, 1.0
 ROUNDS = 3
-WARMUP = 40  # steps of fresh runs: what compiles, and what is kept in the first epoch, is over
+WARMUP = 25  # steps of fresh runs: what compiles, and what is kept in the first epoch, is over
 TIMEOUT_S = 300
 OURS = (sys.executable, "-m", "speedprof")
 
