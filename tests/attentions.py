@@ -232,7 +232,7 @@ class Hiding(Projected):
 UNDERSTOOD = (
     NanoGPT, Flat, Timm, Layered, Separate, Einsum, Masked, Added, Built, Annotated, Torchs,
 )  # fmt: skip
-LEFT = (Keeping, Returning, Looking, Sideways, Choosing)
+LEFT = (Keeping, Returning, Looking, Sideways)
 
 
 class Model(nn.Module):

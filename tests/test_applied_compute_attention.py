@@ -280,8 +280,9 @@ def test_after_undoing_training_is_as_it_was(process: Process) -> None:
 
 def test_a_model_without_attention_says_so(process: Process) -> None:
     one = applied(process)
-    nn.Sequential(nn.Linear(3, 2))(torch.randn(4, 3)).sum().backward()
-    assert one.notes == ["no module of Sequential writes attention out"]
+    losses(attentions.Choosing)
+    assert one.effects == 0
+    assert one.notes == ["no module of Model writes attention out"]
 
 
 @pytest.mark.filterwarnings("ignore")

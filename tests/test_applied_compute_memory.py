@@ -6,6 +6,7 @@ import copy
 import os
 import pickle
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -174,6 +175,27 @@ def test_checkpoints_go_together_with_fused_attention(process: Process) -> None:
     process.apply([{"name": "activation-checkpointing"}, {"name": "fused-attention"}])
     assert trained() == fused
     assert [one.effects for one in process.applied] == [2, 2]
+
+
+def test_shared_weights_under_ddp_are_warned_of(process: Process, tmp_path: Path) -> None:
+    class Shared(Deep):
+        def __init__(self) -> None:
+            super().__init__()
+            for block in self.blocks:
+                block.norm = self.blocks[0].norm
+
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1
+    )
+    try:
+        one = applied(process, "activation-checkpointing")
+        losses(lambda: nn.parallel.DistributedDataParallel(Deep()))
+        assert one.notes == []
+        losses(lambda: nn.parallel.DistributedDataParallel(Shared(), static_graph=True))
+    finally:
+        torch.distributed.destroy_process_group()
+    assert one.effects == 6
+    assert "build DistributedDataParallel with static_graph=True" in one.notes[0]
 
 
 @pytest.mark.filterwarnings("ignore")

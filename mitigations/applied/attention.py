@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dis
 import functools
 import types
 from collections.abc import Iterator
@@ -162,15 +163,23 @@ def _function(traced: Traced) -> Any:
 
 
 def _may_attend(module: Any) -> bool:
-    """Tell whether a module's own code, or what it calls, takes a softmax."""
+    """Tell whether a module's own code, or what it calls, takes a softmax and multiplies."""
     kind = type(module)
     if kind.__module__.startswith(THEIRS):
         return False
     leaves = {type(child).__name__ for child in module.children()}
-    if leaves & {"Softmax", "MultiheadAttention"}:
+    if "MultiheadAttention" in leaves:
         return True
-    forward = getattr(kind, "forward", None)
-    return any("softmax" in code.co_names for code in _code(kind, forward, DEPTH))
+    codes = list(_code(kind, getattr(kind, "forward", None), DEPTH))
+    softmax = "Softmax" in leaves or any("softmax" in code.co_names for code in codes)
+    return softmax and any(map(_multiplies, codes))
+
+
+def _multiplies(code: types.CodeType) -> bool:
+    if set(code.co_names) & set(attention_pattern.PRODUCTS):
+        return True
+    told = ((one.opname, one.argrepr) for one in dis.get_instructions(code))
+    return any(name == "BINARY_MATRIX_MULTIPLY" or sign == "@" for name, sign in told)
 
 
 def _code(kind: type, function: Any, depth: int) -> Iterator[types.CodeType]:
