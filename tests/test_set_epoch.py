@@ -210,3 +210,15 @@ def test_reports_say_it_without_a_gain() -> None:
     jsonschema = pytest.importorskip("jsonschema")
     jsonschema.validate(report, to_json.schema())
     assert "remarks" not in json.loads(to_json.render(view.of(sharded_alike(0))))
+
+
+def test_what_accelerate_does_before_each_epoch_is_seen(tmp_path: Path) -> None:
+    accelerate = pytest.importorskip("accelerate.data_loader")
+    with measuring(tmp_path, windows=False):
+        built, sampler = loader()
+        prepared = accelerate.DataLoaderShard(built.dataset, batch_size=3, sampler=sampler)
+        for epoch in range(3):
+            prepared.set_epoch(epoch)
+            train(prepared, 1)
+    told = [one["repeated_orders"] for one in facts(tmp_path, "loader_use")]
+    assert set(told) <= {0, None}
