@@ -235,6 +235,19 @@ def test_workers_that_cannot_be_started_are_done_without(
     assert "Cannot allocate memory" in one.notes[0]
 
 
+def test_a_loader_that_is_built_anew_each_epoch_is_not_given_workers_again(
+    process: Process,
+) -> None:
+    one = applied(process, num_workers=1)
+    for _ in range(3):
+        passing = iter(DataLoader(Numbers(raises), BATCH))  # and the loader itself is gone
+        assert sum(len(batch) for batch in passing) == LENGTH
+        del passing
+    assert (one.effects, len(one.notes)) == (0, 1)
+    other = DataLoader(torch.utils.data.Subset(Numbers(), range(8)), BATCH)
+    assert other.num_workers == 1
+
+
 def test_workers_of_the_scripts_own_fail_as_before(process: Process) -> None:
     one = applied(process, num_workers=2)
     loader = DataLoader(Numbers(raises), BATCH, num_workers=1)

@@ -32,7 +32,7 @@ LOST = (
     RuntimeError, OSError, EOFError, AssertionError, AttributeError, ImportError, LookupError,
     MemoryError, TypeError, ValueError, pickle.PickleError,
 )  # fmt: skip
-TakeBack = Callable[[Any, str], None]  # a loader, and why
+TakeBack = Callable[[Any, Any, str], None]  # a loader if it is alive, its data set, and why
 
 
 class Fallback:
@@ -43,6 +43,7 @@ class Fallback:
 
         self._one = one
         self._given: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
+        self._failed: dict[tuple[type, int], str] = {}  # by class and length of a data set
         original = DataLoader._get_iterator
         begin = process.fence.guard(f"remedy {one.name}: begin", self._begin)
 
@@ -70,7 +71,8 @@ class Fallback:
         """Return a pass by workers that may fail; None where torch's own is to begin."""
         if id(loader) not in self._given or not loader.num_workers:
             return None
-        why = hindrance(loader.dataset, "fork")  # what was opened since it was built
+        why = self._failed.get(_kind(loader.dataset))  # a loader that is built anew each epoch
+        why = why or hindrance(loader.dataset, "fork")  # what was opened since it was built
         if why is None:
             states = RandomStates(loader.generator, getattr(loader.sampler, "generator", None))
             try:
@@ -78,18 +80,18 @@ class Fallback:
             except LOST as error:
                 why = shown(error)
             states.restore()
-        self._take_back(loader, why)
+        self._take_back(loader, loader.dataset, why)
         return None
 
-    def _take_back(self, loader: Any, why: str) -> None:
+    def _take_back(self, loader: Any, dataset: Any, why: str) -> None:
         """Leave the loader as the script has built it."""
-        plain = {"num_workers": 0, "prefetch_factor": None, "persistent_workers": False}
-        vars(loader).update(plain)  # torch's own setter refuses
-        self._given.pop(id(loader), None)
+        if loader is not None:
+            plain = {"num_workers": 0, "prefetch_factor": None, "persistent_workers": False}
+            vars(loader).update(plain)  # torch's own setter refuses
+            self._given.pop(id(loader), None)
+        self._failed[_kind(dataset)] = why
         self._one.effects -= 1
-        self._one.note(
-            f"a loader of {type(loader.dataset).__name__} lost its workers again: {why}"
-        )
+        self._one.note(f"a loader of {type(dataset).__name__} lost its workers again: {why}")
 
 
 class WatchedPass(TorchsPass):  # type: ignore[misc]
@@ -213,9 +215,7 @@ class WatchedPass(TorchsPass):  # type: ignore[misc]
             self._shutdown_workers()
         else:
             self._end_workers()
-        loader = self._loader()
-        if loader is not None:
-            self._take_back(loader, why)
+        self._take_back(self._loader(), self._dataset, why)
 
     def _end_workers(self) -> None:
         """End workers of which some are lost: nothing that they share can be relied on."""
@@ -275,6 +275,10 @@ class TellingQueue(Queue):
             return
         told = RuntimeError(f"a batch could not be sent: {shown(error)}")
         self.put((item[0], ExceptionWrapper((RuntimeError, told, None), "in a loader's worker")))
+
+
+def _kind(dataset: Any) -> tuple[type, int]:
+    return type(dataset), len(dataset) if hasattr(dataset, "__len__") else -1
 
 
 def _draw_a_seed(generator: Any) -> None:
