@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -13,12 +15,16 @@ pytest.importorskip("torchvision", reason="torchvision is not installed")
 pytest.importorskip("nvidia.dali", reason="DALI is not installed")
 
 from dali_cases import folder, picture  # noqa: E402
-from PIL import UnidentifiedImageError  # noqa: E402
+from PIL import Image, UnidentifiedImageError  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 from torchvision import transforms  # noqa: E402
 from torchvision.datasets import ImageFolder  # noqa: E402
 
 from speedprof.mitigations.applied.process import Applied, Process  # noqa: E402
+from speedprof.mitigations.dali.batches import batch_of  # noqa: E402
+from speedprof.mitigations.dali.engine import Lane  # noqa: E402
+from speedprof.mitigations.dali.pipeline import Recipe  # noqa: E402
+from speedprof.mitigations.dali.translation import translate  # noqa: E402
 from speedprof.profiler.fence import Fence  # noqa: E402
 
 PLAIN = transforms.Compose([transforms.CenterCrop(64), transforms.ToTensor()])
@@ -206,3 +212,47 @@ def test_samples_of_several_sizes_raise_as_torch_does(tmp_path: Path, process: P
     applied(process)
     with pytest.raises(RuntimeError, match="stack expects each tensor to be equal size"):
         next(iter(DataLoader(data, 4)))
+
+
+DAMAGES = ("flipped bits", "zeros", "missing bytes", "a flipped bit of the header")
+
+
+def spoilt(number: int, how: str) -> bytes:
+    """Return an image file with damage at random places behind its header, or in it."""
+    random = Random(number)
+    held = io.BytesIO()
+    kind = "PNG" if number % 5 == 0 else "JPEG"
+    options = {"quality": 90, "progressive": number % 3 == 0} if kind == "JPEG" else {}
+    picture(number, (160, 120)).save(held, kind, **options)
+    data = bytearray(held.getvalue())
+    at = random.randrange(700, len(data) - 300)
+    if how == "flipped bits":
+        data[at] ^= 1 << random.randrange(8)
+    elif how == "zeros":
+        data[at : at + 80] = bytes(80)
+    elif how == "missing bytes":
+        del data[at : at + 200]
+    else:
+        data[random.randrange(2, 620)] ^= 1 << random.randrange(8)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_whatever_is_damaged_dalis_pixels_are_pillows_or_not_used(
+    how: str, tmp_path: Path
+) -> None:
+    chain = translate(PLAIN).chain
+    assert chain is not None
+    lane = Lane(Recipe(chain, None, 1, 1))
+    used = 0
+    for number in range(20):
+        path = tmp_path / f"{number}.img"
+        path.write_bytes(spoilt(number, how))
+        batch = batch_of([str(path)], 0, number)
+        lane.make(batch)
+        if batch.images is not None:
+            used += 1
+            with Image.open(path) as image:  # Pillow opens what DALI opened
+                wanted = PLAIN(image.convert("RGB"))
+            assert torch.allclose(batch.images[0], wanted, atol=1e-6)
+    assert used > 0
