@@ -145,6 +145,21 @@ class Built(Projected):
         return self.join(scores.masked_fill(hidden, float("-inf")).softmax(-1) @ value)
 
 
+class Filled(Projected):
+    """Scale and what is hidden are tensors of one number, as in GPT-2's older code."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = self.split(x)
+        scores = torch.matmul(query, key.transpose(-1, -2))
+        like = {"dtype": scores.dtype, "device": scores.device}
+        scores = scores / torch.full([], value.size(-1) ** 0.5, **like)
+        past = self.past[:, :, : x.size(1), : x.size(1)].bool()
+        least = torch.finfo(scores.dtype).min
+        scores = torch.where(past, scores, torch.full([], least, **like))
+        weights = fn.softmax(scores, dim=-1, dtype=torch.float32).type(value.dtype)
+        return self.join(torch.matmul(self.dropout(weights), value))
+
+
 def attention(query: Tensor, key: Tensor, value: Tensor, dropout: Any = None) -> Tensor:
     scores = torch.matmul(query, key.transpose(-2, -1)) / math.sqrt(query.size(-1))
     weights = scores.softmax(dim=-1)
@@ -230,7 +245,8 @@ class Hiding(Projected):
 
 
 UNDERSTOOD = (
-    NanoGPT, Flat, Timm, Layered, Separate, Einsum, Masked, Added, Built, Annotated, Torchs,
+    NanoGPT, Flat, Timm, Layered, Separate, Einsum, Masked, Added, Built, Filled, Annotated,
+    Torchs,
 )  # fmt: skip
 LEFT = (Keeping, Returning, Looking, Sideways)
 

@@ -156,12 +156,18 @@ def _cast(node: Node, _traced: Traced) -> Ways:
 def _times(node: Node, traced: Traced) -> Ways:
     first, second = operand(node, 0, "input"), operand(node, 1, "other")
     pairs = ((first, second), (second, first))
-    return [_scaled(inside, by, False) for inside, by in pairs if _is_factor(by, traced)]
+    return [
+        _scaled(inside, _number(by, traced), False)
+        for inside, by in pairs
+        if _is_factor(by, traced)
+    ]
 
 
 def _over(node: Node, traced: Traced) -> Ways:
     by = operand(node, 1, "other")
-    return [_scaled(operand(node, 0, "input"), by, True)] if _is_factor(by, traced) else []
+    if not _is_factor(by, traced):
+        return []
+    return [_scaled(operand(node, 0, "input"), _number(by, traced), True)]
 
 
 def _scaled(inside: Node, by: Any, divides: bool) -> tuple[Node, Note]:
@@ -184,14 +190,17 @@ def _minus(node: Node, traced: Traced) -> Ways:
     return [_masked(inside, "sub", by, None)] if _is_tensor(by, traced) else []
 
 
-def _filled(node: Node, _traced: Traced) -> Ways:
-    what, value = operand(node, 1, "mask"), operand(node, 2, "value")
+def _filled(node: Node, traced: Traced) -> Ways:
+    what, value = operand(node, 1, "mask"), _number(operand(node, 2, "value"), traced)
     return [_masked(operand(node, 0, "input"), "fill", what, value)]
 
 
-def _where(node: Node, _traced: Traced) -> Ways:
+def _where(node: Node, traced: Traced) -> Ways:
     what, yes, no = (node.args + (None,) * 3)[:3]
-    return [_masked(no, "fill", what, yes), _masked(yes, "keep", what, no)]
+    return [
+        _masked(no, "fill", what, _number(yes, traced)),
+        _masked(yes, "keep", what, _number(no, traced)),
+    ]
 
 
 def _masked(inside: Node, how: str, what: Any, value: Any) -> tuple[Node, Note]:
@@ -216,6 +225,13 @@ _STEPS: dict[str, Callable[[Node, Traced], Ways]] = {
 
 def _is_tensor(what: Any, traced: Traced) -> bool:
     return hasattr(traced.values.get(what), "dim") if hasattr(what, "op") else False
+
+
+def _number(what: Any, traced: Traced) -> Any:
+    """Return a constant of one element as a number, anything else as it is."""
+    constant = hasattr(what, "op") and what.op == "get_attr" and what.target.startswith(CONSTANT)
+    value = traced.values.get(what) if constant else None
+    return value.item() if value is not None and value.numel() == 1 else what
 
 
 def _is_factor(what: Any, traced: Traced) -> bool:
