@@ -8,6 +8,8 @@ each contender follows the other, forwards and backwards in turn; the ratio is t
 round, against the faster of torchvision's two. Nothing is trained meanwhile: this is what loading
 alone can give.
 
+With --gpu, DALI decodes on the GPU, and torchvision's batches are copied there (not run so far).
+
 With --chains: the CPU time of an image, all threads together, of several chains, for a folder and
 for a data set that opens its files itself. Other programs hardly change it.
 """
@@ -52,32 +54,36 @@ def example() -> ModuleType:
 
 
 @contextlib.contextmanager
-def by_dali(threads: int | None) -> Iterator[Process]:
+def by_dali(options: argparse.Namespace) -> Iterator[Process]:
     """Apply the remedy as `speedprof run --apply dali-loading` does."""
     process = Process(Fence(print), {})
-    parameters = {} if threads is None else {"threads": threads}
+    parameters = {"gpu": options.gpu}
+    if options.threads is not None:
+        parameters["threads"] = options.threads
     process.apply([{"name": "dali-loading", "parameters": parameters}])
     yield process
     process.undo()
 
 
-def epoch(loader: Any) -> float:
-    """Return images per second from asking for the first batch to having the last."""
+def epoch(loader: Any, gpu: bool) -> float:
+    """Return images per second from asking for the first batch to having the last (on the GPU)."""
     began, images = time.perf_counter(), 0
     for batch, _labels in loader:
-        images += len(batch)
+        images += len(batch.cuda() if gpu else batch)
+    if gpu:
+        torch.cuda.synchronize()
     return images / (time.perf_counter() - began)
 
 
 def compare(options: argparse.Namespace, module: ModuleType) -> dict[str, Any]:
     rates: dict[str, list[float]] = {name: [] for name in CONTENDERS}
-    with by_dali(options.threads) as process:
+    with by_dali(options) as process:
         loaders = {name: kept_open(module, options, n) for name, n in CONTENDERS.items()}
         taken = type(loaders[DALI]).__iter__  # as the remedy has it
         plain = taken.__wrapped__
         for _number, name in pairs.interleaved(list(CONTENDERS), options.rounds + 1):
             type(loaders[name]).__iter__ = taken if name == DALI else plain
-            rates[name].append(epoch(loaders[name]))
+            rates[name].append(epoch(loaders[name], options.gpu))
             print(f"{name}: {rates[name][-1]:.0f} images/s", flush=True)
         type(loaders[DALI]).__iter__ = taken
         notes = process.finish()[0]
@@ -167,7 +173,7 @@ def chains(options: argparse.Namespace) -> dict[str, Any]:
 
 def costs(data: Any, options: argparse.Namespace) -> dict[str, Any]:
     spent: dict[str, list[float]] = {"torchvision": [], DALI: []}
-    with by_dali(options.threads):
+    with by_dali(options):
         loader = DataLoader(data, options.batch_size, shuffle=True)
         taken = type(loader).__iter__
         for _number, name in pairs.interleaved(list(spent), options.rounds + 1):
@@ -193,8 +199,11 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--threads", type=int, help="of DALI; one a core unless given")
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--gpu", action="store_true", help="decode and transform on a GPU")
     parser.add_argument("--chains", action="store_true", help="CPU time of several chains")
     options = parser.parse_args()
+    if options.gpu and not torch.cuda.is_available():
+        raise SystemExit("no CUDA device is in use here; without --gpu DALI runs on the CPU")
     torch.manual_seed(0)
     module = example()
     if not any(options.data.glob("*/*.jpg")):
@@ -204,7 +213,7 @@ def main() -> None:
         return
     found = compare(options, module)
     print(f"DALI: {found['ratio_to_torchvisions_best']} times torchvision's best")
-    print(pairs.write(options.out, "dali", found))
+    print(pairs.write(options.out, "dali-gpu" if options.gpu else "dali", found))
 
 
 if __name__ == "__main__":
