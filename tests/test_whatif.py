@@ -129,7 +129,7 @@ def test_a_storage_bound_script_has_a_high_ceiling_and_a_loader_as_slow_as_it(
     tmp_path: Path,
 ) -> None:
     shutil.copy(SCRIPTS / "storage.py", tmp_path)
-    found = measured("storage.py", cwd=tmp_path)
+    found = measured("--steps", "24", "storage.py", cwd=tmp_path)
     # 48 of about 49 ms are waited for; the rest is a tiny model's step
     free = ceiling(found, "replayed")
     assert free["low"] > 5
@@ -143,7 +143,7 @@ def test_a_storage_bound_script_has_a_high_ceiling_and_a_loader_as_slow_as_it(
 @pytest.mark.alone
 def test_a_compute_bound_script_gains_nothing_from_free_data(tmp_path: Path) -> None:
     shutil.copy(SCRIPTS / "arithmetic.py", tmp_path)
-    found = measured("arithmetic.py", cwd=tmp_path)
+    found = measured("--steps", "24", "arithmetic.py", cwd=tmp_path)
     free = ceiling(found, "replayed")
     assert free["low"] < 1.2, "nothing above 1 is told"
     assert free["high"] > 0.85
@@ -154,7 +154,7 @@ def test_a_compute_bound_script_gains_nothing_from_free_data(tmp_path: Path) -> 
 def test_ranks_that_do_not_exchange_show_what_communication_costs(tmp_path: Path) -> None:
     shutil.copy(SCRIPTS / "transfer.py", tmp_path)
     ranks = ("torchrun", "--standalone", "--nproc-per-node", "2")
-    found = measured("--", *ranks, "transfer.py", cwd=tmp_path)
+    found = measured("--steps", "24", "--", *ranks, "transfer.py", cwd=tmp_path)
     assert ceiling(found, "no_communication")["low"] > 1.3
     assert {one["kind"] for one in found["missing"]} == {"replayed", "on_device", "loader"}
 
