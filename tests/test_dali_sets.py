@@ -283,3 +283,20 @@ def test_an_error_of_the_training_amid_an_epoch_is_its_own(root: Path, process: 
         with pytest.raises(ZeroDivisionError):
             _failing_at(loader, 2)
     assert len(list(loader)) == 9
+
+
+def test_ranks_whose_script_sets_no_epoch_get_another_order_by_the_other_remedy(
+    root: Path, process: Process
+) -> None:
+    process.apply(
+        [
+            {"name": "set-epoch", "parameters": {}},
+            {"name": "dali-loading", "parameters": {}},
+        ]
+    )
+    data = ImageFolder(str(root), CROPPED)
+    data.samples = [(path, number) for number, (path, _label) in enumerate(data.samples)]
+    loader = DataLoader(data, 3, sampler=DistributedSampler(data, 2, 0, seed=3))
+    orders = [[int(x) for _images, many in loader for x in many] for _epoch in range(2)]
+    assert type(iter(loader)).__name__ == "DaliPass"
+    assert orders[0] != orders[1]
