@@ -308,3 +308,17 @@ def test_a_plan_lies_above_probes_that_somebody_patched_over(tmp_path: Path) -> 
         assert vars(DataLoader)["__init__"] is theirs
         DataLoader.__init__ = probe  # type: ignore[method-assign]
     assert vars(DataLoader)["__init__"] is ORIGINAL
+
+
+def test_the_training_environment_needs_nothing_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(
+        'format = 1\nmachine = "a Cray-1"\n[remedies.loader-workers]\nnum_workers = 1\n'
+    )
+    hidden = (
+        "import sys\nfor name in ('tomllib', 'tomli', 'msgspec', 'numpy', 'psutil', 'click'):\n"
+    )
+    name = script(tmp_path, f"{hidden}    sys.modules[name] = None\n{training('plan.toml')}")
+    done = bare(sys.executable, name, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.decode().startswith("1 ")
+    assert "in force: loader-workers; the plan was proved on a Cray-1" in done.stderr.decode()
