@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import runs
@@ -11,7 +12,8 @@ from test_apply import applied, recorded
 from speedprof.commands import apply as command
 from speedprof.commands import tune
 from speedprof.mitigations.plan_files import PlanFile, Remedy, read, write
-from speedprof.profiler import launcher, machine_name
+from speedprof.profiler import launcher, machine_name, node, sampler
+from speedprof.profiler.gpu import Gpus
 from speedprof.profiler.machine_name import doubt, named
 from speedprof.tests.launching import only_run, script, speedprof
 
@@ -74,6 +76,13 @@ def test_a_plan_and_its_run_call_the_machine_alike() -> None:
     node = run.machines[0]
     assert tune._machine(run) == named(node.cpu, 2.7, node.gpus)
     assert named(None, 0.5, []) == "unknown CPU, 1 cores"
+
+
+def test_a_runs_record_and_a_process_call_this_machine_alike() -> None:
+    gpus = Gpus()
+    told: dict[str, Any] = sampler._machine(node.limits(None), gpus)
+    gpus.close()
+    assert named(told["cpu"], told["cores"], told["gpus"]) == machine_name.here()
 
 
 def test_gpus_are_told_by_the_kernel_where_no_driver_library_is(tmp_path: Path) -> None:
