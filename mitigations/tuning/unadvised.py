@@ -90,14 +90,16 @@ def _left(run: Run, phase: str) -> Gain | None:
 
 
 def remedies(run: Run, plan: Plan) -> Iterator[Named]:
-    """Yield what could still help in a phase that takes a tenth of the step or more."""
+    """Yield what could still help in a phase that takes a tenth of the step, the largest first."""
     loader = run.training_loader()
-    if loader is not None and _takes(run, "data_loading"):
-        yield from _of_loading(run, loader, plan)
-    if _takes(run, "communication") and ddp_models(run):
-        yield "ddp-buckets", {}
-    if _takes(run, "compute"):
-        yield from _of_computing(run)
+    by_phase: dict[str, list[Named]] = {
+        "data_loading": [] if loader is None else list(_of_loading(run, loader, plan)),
+        "communication": [("ddp-buckets", {})] if ddp_models(run) else [],
+        "compute": list(_of_computing(run)),
+    }
+    for phase in sorted(by_phase, key=lambda phase: -(run.share(phase) or 0.0)):
+        if (run.share(phase) or 0.0) >= PHASE:
+            yield from by_phase[phase]
 
 
 def _of_loading(run: Run, loader: Loader, plan: Plan) -> Iterator[Named]:
@@ -117,7 +119,3 @@ def _of_computing(run: Run) -> Iterator[Named]:
         yield "channels-last", {}
     if run.models and not any(model.compiled for model in run.models):
         yield "compile-model", {}
-
-
-def _takes(run: Run, phase: str) -> bool:
-    return (run.share(phase) or 0.0) >= PHASE
