@@ -76,6 +76,18 @@ def losses(make: Any = Deep, *, steps: int = 4, half: bool = False, **zero: bool
     return model, found
 
 
+class Kernels(torch.overrides.TorchFunctionMode):
+    """Counts calls of the fused attention."""
+
+    count = 0
+
+    def __torch_function__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        self.count += getattr(function, "__name__", "") == "scaled_dot_product_attention"
+        return function(*args, **(kwargs or {}))
+
+
 def kept_bytes(model: nn.Module) -> int:
     """Return the bytes that a forward pass keeps for backward."""
     kept: dict[int, int] = {}
@@ -158,7 +170,7 @@ def test_a_checkpointed_model_pickles_and_copies_as_before(process: Process) -> 
 def test_checkpoints_go_together_with_fused_attention(process: Process) -> None:
     import attentions
 
-    def trained() -> list[float]:
+    def trained() -> tuple[nn.Module, list[float]]:
         torch.manual_seed(0)
         model = attentions.Model(attentions.NanoGPT, 0.1)
         found = []
@@ -166,15 +178,23 @@ def test_checkpoints_go_together_with_fused_attention(process: Process) -> None:
             loss = model(torch.randn(3, 12, attentions.WIDTH)).square().mean()
             loss.backward()
             found.append(loss.item())
-        return found
+        return model, found
 
     process.apply([{"name": "fused-attention"}])
-    fused = trained()
+    _, fused = trained()
     process.undo()
     process.applied.clear()
     process.apply([{"name": "activation-checkpointing"}, {"name": "fused-attention"}])
-    assert trained() == fused
+    model, again = trained()
+    assert again == fused
     assert [one.effects for one in process.applied] == [2, 2]
+    calls: list[bool] = []
+    for layer in model.layers:  # type: ignore[union-attr]
+        layer.all.register_forward_hook(lambda *_: calls.append(True))
+    with Kernels() as kernels:
+        model(torch.randn(3, 12, attentions.WIDTH)).sum().backward()
+    assert kernels.count == 2
+    assert len(calls) == 4  # once more in backward
 
 
 def test_shared_weights_under_ddp_are_warned_of(process: Process, tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ Does: wraps repeated blocks in `torch.utils.checkpoint.checkpoint`, which keeps 
 Helps: trainings whose batch is as large as the device's memory allows and too small to be
     efficient. It makes every step slower, by most of another forward pass, and pays only through
     the larger batch.
-Avoid: wherever memory does not bind.
+Avoid: wherever memory does not bind; blocks with batch norm, whose running statistics would count
+    each batch twice.
 Safety: exact. The same values, computed twice; the random state is kept for dropout.
 Place: system. A trade of time for memory; the program stays.
 Source: Chen et al. (2016): memory that grows with the square root of the depth for one more
