@@ -166,7 +166,5 @@ def test_a_script_with_too_few_steps_is_told_how_many_it_made(
 def test_a_script_that_needs_longer_than_the_budget_is_told_so(
     tmp_path: Path, script: Callable[..., interpreter.Target]
 ) -> None:
-    with pytest.raises(
-        SpeedprofError, match="limit of 2 s; --budget MINUTES gives it more"
-    ):
+    with pytest.raises(SpeedprofError, match="limit of 2 s; --budget MINUTES gives it more"):
         tuner(script(), tmp_path, budget_s=2.0).run()
