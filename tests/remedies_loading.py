@@ -6,7 +6,15 @@ import runs
 from case_runs import AUGMENTED, CHAIN, LOADING, Case, Make, generated, gpu, loading
 from msgspec.structs import replace
 
-from speedprof.profiler.run import Batch, Environment, Loader, Run, StepTimes, Transform
+from speedprof.profiler.run import (
+    Batch,
+    Environment,
+    InForce,
+    Loader,
+    Run,
+    StepTimes,
+    Transform,
+)
 
 UNEVEN = StepTimes(count=200, mean_ms=100.0, median_ms=60.0, p10_ms=50.0, p90_ms=200.0)
 IMAGES = Batch(shapes=[[64, 3, 224, 224], [64]], dtypes=["float32", "int64"], distinct=1,
@@ -21,6 +29,7 @@ ODD_CHAIN = [
 ]
 TO_TENSOR = Transform(name="ToTensor", ms_per_sample=0.7, calls=9)
 LARGE_JPEG = 64 * 110e3  # bytes of a batch
+KEPT = InForce(name="cache-samples", parameters={}, effects=640, notes=[])
 
 
 def uneven(workers: int = 4, cpu_ms: float = 100.0, **facts: object) -> Run:
@@ -143,6 +152,7 @@ MISFITS: dict[str, list[Case]] = {
     "cache-samples": [
         (lambda: loading(runs.preparing(0, length=10_000_000)), "would be kept"),
         (lambda: loading(runs.preparing(0, iterable=True)), "no indexed samples"),
+        (lambda: loading(runs.preparing(0), applied=[KEPT]), "are kept already"),
         (lambda: loading(runs.preparing(0, 50.0, transforms=AUGMENTED)), "the same each time"),
         (generated, "no DataLoader"),
     ],

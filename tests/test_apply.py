@@ -209,7 +209,7 @@ def test_a_value_is_set_by_name(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (["--remedy", "pin-memry"], "did you mean pin-memory"),
-        (["--remedy", "cache-samples"], "speedprof explain cache-samples"),
+        (["--remedy", "raw-pixels"], "speedprof explain raw-pixels"),
         (["--remedy", "loader-workers=many"], "must be a whole number"),
         (["--remedy", "loader-workers,in-process-loading"], "do not go together"),
         (["--plan", "none.toml"], "cannot read the plan none.toml"),

@@ -33,6 +33,8 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
         return Misfit(
             reason=f"nothing is copied to another device: the training runs on {run.device}"
         )
+    if any(one.name == "non-blocking-copies" and one.effects for one in run.applied):
+        return Misfit(reason="the host does not wait for copies of batches already")
     share, copies = run.share("compute"), run.copies
     if share is None or copies is None or copies.blocking_ms is None:
         return Misfit(reason="copies, or how long the host waits in them, were not measured")

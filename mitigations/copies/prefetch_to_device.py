@@ -45,6 +45,8 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
         return Misfit(
             reason=f"nothing is copied to another device: the training runs on {run.device}"
         )
+    if any(one.name == "prefetch-to-device" and one.effects for one in run.applied):
+        return Misfit(reason="batches are copied ahead already")
     share, copies = run.share("compute"), run.copies
     if share is None or copies is None or copies.pageable_ms is None:
         return Misfit(reason="copies were not measured")

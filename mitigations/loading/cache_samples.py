@@ -103,6 +103,8 @@ def _shared(run: Run, loader: Loader) -> bool:
 def _unfit(run: Run, loader: Loader) -> str | None:
     if loader.iterable or not loader.length:
         return f"{loader.dataset} has no indexed samples to keep"
+    if any(one.name == "cache-samples" and one.effects for one in run.applied):
+        return "samples are kept already: what is left is what has to be done anew"
     if _read_once(run, loader):
         return "the training read each sample once: there is nothing to read again"
     return None
