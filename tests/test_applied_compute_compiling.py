@@ -225,6 +225,24 @@ def test_a_failing_compiler_does_not_end_the_training(
     assert one.notes  # which of them depends on where torch catches it
 
 
+def test_a_backward_pass_that_cannot_be_compiled_does_not_end_the_training(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torch._dynamo.backends.common import aot_autograd
+
+    def broken(_graph: Any, _inputs: Any) -> Any:
+        raise RuntimeError("no such kernel")
+
+    backend = aot_autograd(fw_compiler=lambda graph, _inputs: graph, bw_compiler=broken)
+    _, bare = losses()
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend=backend))
+    one = applied(process)
+    _, found = losses()
+    assert found == pytest.approx(bare, rel=1e-5)
+    process.finish()
+    assert one.notes
+
+
 def test_a_compiled_model_that_fails_runs_without_the_compiler(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
