@@ -6,7 +6,9 @@ What needs a GPU is marked so, and has not run on one yet.
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset, _utils
 
+from speedprof.mitigations.applied.device_prefetch import Ahead
 from speedprof.mitigations.applied.pinned_tensors import (
     NO_GPU,
     Pass,
@@ -147,6 +150,97 @@ def test_plain_calls_of_cuda_are_recognised() -> None:
     assert cuda_destination((0, True), {}) is None
     assert cuda_destination((0,), {"non_blocking": False}) is None
     assert cuda_destination(("cpu",), {}) is None
+
+
+class Stream:
+    """A stream of a device that this machine has not: everything on it is done at once."""
+
+    def __init__(self, _device: Any = None) -> None:
+        self.waited: list[Any] = []
+
+    def record_event(self) -> object:
+        return object()
+
+    def wait_event(self, event: object) -> None:
+        self.waited.append(event)
+
+
+@pytest.fixture
+def ahead(monkeypatch: pytest.MonkeyPatch) -> Ahead:
+    """Return copies ahead on streams of nothing; what they copy stays in host memory."""
+    stream = Stream()
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda _stream: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda _device: stream)
+    monkeypatch.setattr(torch.cuda, "is_current_stream_capturing", lambda: False)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda *_: None)
+    return Ahead(Applied("prefetch-to-device", {}, frozenset()))
+
+
+HOST = torch.device("cpu")
+
+
+def copied(tensor: Any, _device: Any, **_keywords: Any) -> Any:
+    return tensor.clone()
+
+
+def pinned(ahead: Ahead, source: Pass, *tensors: Any) -> None:
+    """Let a thread pin the tensors of a batch."""
+
+    def pin() -> None:
+        for place, tensor in enumerate(tensors):
+            ahead.pinned(tensor, source, place)
+
+    thread = threading.Thread(target=pin)
+    thread.start()
+    thread.join()
+
+
+def test_what_was_copied_of_one_batch_is_copied_ahead_of_the_next(ahead: Ahead) -> None:
+    source = Pass()
+    first, second = [torch.zeros(2), torch.ones(2)], [torch.full((2,), 2.0), torch.ones(2)]
+    pinned(ahead, source, *first)
+    assert ahead.asked(copied, first[0], HOST) is None
+    pinned(ahead, source, *second)
+    assert len(source.waiting) == 1  # labels were not asked for
+    copy = ahead.asked(copied, second[0], HOST)
+    assert copy is not second[0]
+    assert torch.equal(copy, second[0])
+    assert ahead.asked(copied, second[0], HOST) is None  # a second copy is the script's own
+    assert (len(source.waiting), ahead._one.effects) == (0, 1)
+
+
+def test_no_more_than_two_batches_are_ahead(ahead: Ahead) -> None:
+    source = Pass({0: HOST})
+    ahead._copy = copied
+    batches = [torch.zeros(2) for _ in range(5)]
+    for batch in batches:
+        pinned(ahead, source, batch)
+    assert len(source.waiting) == 2
+    assert [ahead.asked(copied, batch, HOST) is not None for batch in batches] == [
+        *(True, True),
+        *(False, False, False),
+    ]
+
+
+def test_a_batch_that_was_written_to_has_no_copy(ahead: Ahead) -> None:
+    source = Pass({0: HOST})
+    ahead._copy = copied
+    batch = torch.zeros(2)
+    pinned(ahead, source, batch)
+    batch.add_(1.0)
+    assert ahead.asked(copied, batch, HOST) is None
+    assert len(source.waiting) == 0
+
+
+def test_what_is_let_go_without_a_copy_is_not_copied_ahead_any_more(ahead: Ahead) -> None:
+    source = Pass({0: HOST})
+    ahead._copy = copied
+    batch = torch.zeros(2)
+    pinned(ahead, source, batch)
+    del batch
+    gc.collect()
+    assert (source.wanted, len(source.waiting)) == ({}, 0)
 
 
 # -- with a GPU

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
@@ -41,7 +42,8 @@ class Shelf:
         self._all_cuts = {name: chain.same for name, chain in self._chains.items()}
         self._cuts: dict[str, int] | None = None  # chosen with the first sample
         self._attributes = attributes(dataset, self._chains)
-        self._busy = self._full = False
+        self._alone = threading.Lock()  # of one thread, and of samples made of others
+        self._full = False
         self._looked = self._since_check = 0
         self._made_s = self._read_s = 0.0
         self._read = fence.guard("remedy cache-samples: read", self._record_at)
@@ -52,9 +54,8 @@ class Shelf:
     def sample(self, dataset: Any, index: Any) -> Any:
         """Return a sample of the data set, as it would make it."""
         place = _place(index, self.length)
-        if place is None or self._busy or self._words[GIVEN_UP]:
+        if place is None or self._words[GIVEN_UP] or not self._alone.acquire(blocking=False):
             return self._own(dataset, index)
-        self._busy = True
         try:
             if not self._unchanged(self._looked == 0):
                 return self._own(dataset, index)
@@ -67,7 +68,7 @@ class Shelf:
                 return self._compared(index, begin)
             return self._again(index, begin)
         finally:
-            self._busy = False
+            self._alone.release()
 
     def forget(self) -> None:
         """Let go of what the data set holds, which is gone."""
