@@ -34,6 +34,14 @@ def test_what_a_remedy_changes_in_the_process_stands_in_the_page(name: str) -> N
     assert name in rows("changes.md", "With `--apply`")
 
 
+def test_no_remedy_stands_there_twice() -> None:
+    lines = (DOCS / "changes.md").read_text("utf-8").splitlines()
+    cells = [line.split("|")[1] for line in lines if line.startswith("| `")]
+    names = [word.partition("=")[0] for cell in cells for word in re.findall(r"`([^`]+)`", cell)]
+    found = [name for name in names if name in AUTOMATIC]
+    assert len(found) == len(set(found))
+
+
 def test_the_page_lists_nothing_that_is_not_applied() -> None:
     assert rows("changes.md", "With `--apply`") <= set(AUTOMATIC)
 
