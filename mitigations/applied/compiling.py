@@ -123,7 +123,10 @@ class _Compiled:
         from torch._dynamo import config
 
         news = self._news
-        if news.recompilations() >= config.recompile_limit:
+        limit = (
+            getattr(config, "recompile_limit", None) or config.cache_size_limit
+        )  # its older name
+        if news.recompilations() >= limit:
             return (
                 f"it was compiled again {news.recompilations()} times, after which Dynamo gives "
                 f"up: {news.why_again()}"
