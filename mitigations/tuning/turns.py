@@ -10,6 +10,7 @@ from speedprof.mitigations.tuning.decision import Speedup, speedup
 from speedprof.mitigations.tuning.trial import Plan, Trial, Trials
 
 Decide = Callable[[Speedup, int], bool | None]
+RECENT = 4  # trials; what was measured before them may be the machine's mood of then
 
 
 class UnsteadyError(Exception):
@@ -38,7 +39,7 @@ class Turns:
         self._trials, self._budget = trials, budget
         self.plan: Plan = ()  # in force
         self._wanted: Plan = ()  # perhaps in force soon: its measurement will take time, too
-        self.current: list[Trial] = []  # of the plan in force
+        self.current: Trial | None = None  # the last of the plan in force
 
     def trial(
         self, plan: Plan, what: str, *, seed: int = 0, windows: bool = False, last: bool = False
@@ -69,22 +70,30 @@ class Turns:
     ) -> Compared:
         """Make trials of a plan, and of that in force in turn with them, until they decide.
 
-        Where a `remedy` is named that has no effect, one trial is enough.
+        The last trial of the plan in force counts where it is recent; what is kept is measured
+        between two of them, so that a machine that got quieter meanwhile is no gain. Where a
+        `remedy` is named that has no effect, one trial is enough.
         """
         made: list[Trial] = []
         found: Speedup | None = None
         self._wanted = plan
         try:
+            beside = [self._recent()]
             while True:
                 made.append(self.trial(plan, what))
                 idle = made[-1].without_effect(remedy) if remedy else None
                 problem = made[-1].problem or idle
                 if problem is not None:
                     return Compared(made=tuple(made), problem=problem)
-                if len(made) > len(self.current):
-                    self.current.append(_well(self.trial(self.plan, "without it")))
-                found = speedup([one.rows for one in self.current], [one.rows for one in made])
+                if len(made) > len(beside):
+                    beside.append(self._again())
+                found = _compared(beside, made)
                 verdict = decide(found, len(made))
+                if verdict and len(beside) < 2:
+                    beside.append(self._again())
+                    found = _compared(beside, made)
+                    since = decide(_compared(beside[-1:], made), len(made))
+                    verdict = decide(found, len(made)) if since else None
                 if verdict is not None:
                     return Compared(made=tuple(made), found=found, verdict=verdict)
         except OutOfTimeError:
@@ -92,14 +101,25 @@ class Turns:
         finally:
             self._wanted = self.plan
 
+    def _recent(self) -> Trial:
+        """Return a trial of the plan in force that was made of late, or just now."""
+        for one in self._trials.made[-RECENT:]:
+            if one is self.current:
+                return one
+        return self._again()
+
+    def _again(self) -> Trial:
+        trial = self.trial(self.plan, "without it")
+        if trial.problem is not None:  # it went well before
+            raise UnsteadyError(trial.problem)
+        self.current = trial
+        return trial
+
     def adopt(self, plan: Plan, made: tuple[Trial, ...]) -> None:
         """Put a plan in force, of which these trials were made."""
         self.plan = self._wanted = plan
-        self.current = list(made)
+        self.current = made[-1]
 
 
-def _well(trial: Trial) -> Trial:
-    """Return a trial of the plan in force, which went well before."""
-    if trial.problem is not None:
-        raise UnsteadyError(trial.problem)
-    return trial
+def _compared(old: list[Trial], new: list[Trial]) -> Speedup:
+    return speedup([one.rows for one in old], [one.rows for one in new])
