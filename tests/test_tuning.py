@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from speedprof.mitigations.plan_files import Remedy, read
 from speedprof.mitigations.tuning.candidates import advised, together
-from speedprof.mitigations.tuning.decision import calm, decided, speedup, superfluous
+from speedprof.mitigations.tuning.decision import calm, decided, doubted, speedup, superfluous
 from speedprof.mitigations.tuning.proof import FEWEST, prove
 
 LOADING = """
@@ -50,6 +50,8 @@ def test_a_gain_beyond_doubt_is_decided_by_one_round_and_a_smaller_one_by_two() 
     clear = speedup([rows(20.0)], [rows(10.0, seed=2)])
     assert clear.ratio == pytest.approx(2.0, rel=0.02)
     assert decided(clear, rounds=1) is True
+    assert doubted(clear, rounds=1) is None  # where no prediction speaks for it
+    assert doubted(clear, rounds=2) is True
     smaller = speedup([rows(20.0)], [rows(17.0, seed=2)])
     assert smaller.low > 1.1
     assert decided(smaller, rounds=1) is None  # one start of a script may differ by as much

@@ -112,6 +112,12 @@ def decided(found: Speedup, rounds: int) -> bool | None:
     return None if rounds < MOST_ROUNDS else False
 
 
+def doubted(found: Speedup, rounds: int) -> bool | None:
+    """Return whether to keep what no prediction speaks for: never after a single round."""
+    verdict = decided(found, rounds)
+    return None if verdict and rounds < 2 else verdict
+
+
 def superfluous(found: Speedup, rounds: int) -> bool | None:
     """Return whether a plan is no slower without a remedy; None where a second round may tell."""
     if found.high < WORTH:

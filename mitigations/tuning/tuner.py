@@ -8,7 +8,7 @@ from speedprof.mitigations.catalogue import find
 from speedprof.mitigations.mitigation import SAFETIES
 from speedprof.mitigations.tuning.budget import PAIRS, Budget, OutOfTimeError
 from speedprof.mitigations.tuning.candidates import Candidate, Key, candidates, named
-from speedprof.mitigations.tuning.decision import WORTH, decided, speedup, superfluous
+from speedprof.mitigations.tuning.decision import WORTH, decided, doubted, speedup, superfluous
 from speedprof.mitigations.tuning.proof import Proof, prove
 from speedprof.mitigations.tuning.trial import KEEPING, Plan, Tell, Trial, Trials
 from speedprof.mitigations.tuning.tuned import Order, Tried, Tuned
@@ -136,7 +136,8 @@ class Tuner:
         """Make trials with and without it; return what came of them, and if time ran out."""
         plan = candidate.within(self.tuned.plan)
         name = candidate.remedy.name
-        compared = self._turns.against(plan, name, decided, remedy=name)
+        decide = decided if candidate.predicted is not None else doubted
+        compared = self._turns.against(plan, name, decide, remedy=name)
         proof = self._proved(plan, compared) if compared.verdict else None
         kept = proof is not None and proof.passed is True
         if kept:
