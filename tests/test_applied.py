@@ -16,7 +16,6 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from speedprof.mitigations.applied.automatic import AUTOMATIC
 from speedprof.mitigations.applied.process import Applied, Process
-from speedprof.profiler.fence import Fence
 
 CLOSE = 0.02  # of a loss: bfloat16 has eight bits of mantissa
 
@@ -44,15 +43,6 @@ class Images(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.last(torch.relu(self.convolution(images)).flatten(1))
-
-
-@pytest.fixture
-def process() -> Iterator[Process]:
-    failures: list[str] = []
-    made = Process(Fence(failures.append), {})
-    yield made
-    assert made.undo() == []
-    assert failures == []
 
 
 def applied(process: Process, name: str, **parameters: object) -> Applied:

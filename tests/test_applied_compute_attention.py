@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import io
 import pickle
-from collections.abc import Iterator
 from typing import Any
 
 import attentions
@@ -15,19 +14,9 @@ from attentions import BATCH, LEFT, LENGTH, UNDERSTOOD, WIDTH, Model
 from torch import Tensor, nn
 
 from speedprof.mitigations.applied.process import Applied, Process
-from speedprof.profiler.fence import Fence
 
 NAME = "fused-attention"
 KERNEL = "scaled_dot_product_attention"
-
-
-@pytest.fixture
-def process() -> Iterator[Process]:
-    failures: list[str] = []
-    made = Process(Fence(failures.append), {})
-    yield made
-    assert made.undo() == []
-    assert failures == []
 
 
 def applied(process: Process, **parameters: object) -> Applied:

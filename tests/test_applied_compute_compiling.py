@@ -15,22 +15,12 @@ from torch import Tensor, nn
 
 from speedprof.mitigations.applied import compiling
 from speedprof.mitigations.applied.process import Applied, Process
-from speedprof.profiler.fence import Fence
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning:torch"),
 ]
 STEPS = 10
-
-
-@pytest.fixture
-def process() -> Iterator[Process]:
-    failures: list[str] = []
-    made = Process(Fence(failures.append), {})
-    yield made
-    assert made.undo() == []
-    assert failures == []
 
 
 @pytest.fixture(scope="module", autouse=True)

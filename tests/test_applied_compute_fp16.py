@@ -11,19 +11,9 @@ from torch import Tensor, nn
 
 from speedprof.mitigations.applied.loss_scaling import START
 from speedprof.mitigations.applied.process import Applied, Process
-from speedprof.profiler.fence import Fence
 
 NAME = "fp16-autocast"
 CLOSE = 0.02  # of a loss: float16 has eleven bits of mantissa
-
-
-@pytest.fixture
-def process() -> Iterator[Process]:
-    failures: list[str] = []
-    made = Process(Fence(failures.append), {})
-    yield made
-    assert made.undo() == []
-    assert failures == []
 
 
 def applied(process: Process) -> Applied:

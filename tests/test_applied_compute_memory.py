@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from speedprof.mitigations.applied.process import Applied, Process
-from speedprof.profiler.fence import Fence
 
 WIDTH = 16
-
-
-@pytest.fixture
-def process() -> Iterator[Process]:
-    failures: list[str] = []
-    made = Process(Fence(failures.append), {})
-    yield made
-    assert made.undo() == []
-    assert failures == []
 
 
 def applied(process: Process, name: str, **parameters: object) -> Applied:

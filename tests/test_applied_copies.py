@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import threading
-from collections.abc import Iterator
 from contextlib import nullcontext
 from typing import Any
 
@@ -25,19 +24,9 @@ from speedprof.mitigations.applied.pinned_tensors import (
     destination,
 )
 from speedprof.mitigations.applied.process import Applied, Process
-from speedprof.profiler.fence import Fence
 
 BOTH = ("non-blocking-copies", "prefetch-to-device")
 GPU = torch.device("cuda", 0)
-
-
-@pytest.fixture
-def process() -> Iterator[Process]:
-    failures: list[str] = []
-    made = Process(Fence(failures.append), {})
-    yield made
-    assert made.undo() == []
-    assert failures == []
 
 
 def applied(process: Process, name: str) -> Applied:

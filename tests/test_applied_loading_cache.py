@@ -6,7 +6,6 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
 from itertools import chain as joined
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,6 @@ from torchvision.transforms import v2  # noqa: E402
 from speedprof.mitigations.applied import sample_shelf  # noqa: E402
 from speedprof.mitigations.applied.process import Applied, Process  # noqa: E402
 from speedprof.mitigations.applied.sample_shelf import CHECKED, LOOKED  # noqa: E402
-from speedprof.profiler.fence import Fence  # noqa: E402
 
 SIZE, LENGTH, BATCH, PASSES = (96, 72), 12, 4, 3
 SLOWLY = 0.004  # seconds that a sample takes, where it is not decoded
@@ -92,15 +90,6 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pixels = drawn.integers(0, 255, (*SIZE, 3), dtype=np.uint8)
         Image.fromarray(pixels).resize((640, 480)).save(path)
     return folder
-
-
-@pytest.fixture
-def process() -> Iterator[Process]:
-    failures: list[str] = []
-    made = Process(Fence(failures.append), {})
-    yield made
-    assert made.undo() == []
-    assert failures == []
 
 
 @pytest.fixture

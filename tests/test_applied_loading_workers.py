@@ -19,7 +19,6 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from speedprof.mitigations.applied import worker_fallback
 from speedprof.mitigations.applied.process import Applied, Process
-from speedprof.profiler.fence import Fence
 
 LENGTH, BATCH = 40, 4
 
@@ -66,15 +65,6 @@ def cannot_be_sent(index: int) -> Any:
 
 
 FAILURES = [raises, is_killed, has_no_shared_memory, ends, does_not_fit]
-
-
-@pytest.fixture
-def process() -> Iterator[Process]:
-    failures: list[str] = []
-    made = Process(Fence(failures.append), {})
-    yield made
-    assert made.undo() == []
-    assert failures == []
 
 
 def applied(process: Process, **parameters: object) -> Applied:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,18 +24,8 @@ from speedprof.mitigations.dali.batches import batch_of  # noqa: E402
 from speedprof.mitigations.dali.engine import Lane  # noqa: E402
 from speedprof.mitigations.dali.pipeline import Recipe  # noqa: E402
 from speedprof.mitigations.dali.translation import translate  # noqa: E402
-from speedprof.profiler.fence import Fence  # noqa: E402
 
 PLAIN = transforms.Compose([transforms.CenterCrop(64), transforms.ToTensor()])
-
-
-@pytest.fixture
-def process() -> Iterator[Process]:
-    failures: list[str] = []
-    made = Process(Fence(failures.append), {})
-    yield made
-    assert made.undo() == []
-    assert failures == []
 
 
 def applied(process: Process) -> Applied:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +21,9 @@ from torchvision import transforms  # noqa: E402
 from torchvision.datasets import ImageFolder  # noqa: E402
 
 from speedprof.mitigations.applied.process import Applied, Process  # noqa: E402
-from speedprof.profiler.fence import Fence  # noqa: E402
 
 PLAIN = transforms.Compose([transforms.CenterCrop(64), transforms.ToTensor()])
 SHAPE = (96, 80)
-
-
-@pytest.fixture
-def process() -> Iterator[Process]:
-    failures: list[str] = []
-    made = Process(Fence(failures.append), {})
-    yield made
-    assert made.undo() == []
-    assert failures == []
 
 
 def applied(process: Process) -> Applied:

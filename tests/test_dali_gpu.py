@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from torchvision import transforms  # noqa: E402
 from torchvision.datasets import ImageFolder  # noqa: E402
 
 from speedprof.mitigations.applied.process import Applied, Process  # noqa: E402
-from speedprof.profiler.fence import Fence  # noqa: E402
 
 # A GPU's decoder rounds otherwise than libjpeg-turbo, by a level or two; then resizing.
 MEAN, NEARLY_ALL = 1.5, 6.0
@@ -36,15 +34,6 @@ CHAINS: dict[str, list[Any]] = {
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder(tmp_path_factory.mktemp("images") / "all", each=6, kind="jpg")
-
-
-@pytest.fixture
-def process() -> Iterator[Process]:
-    failures: list[str] = []
-    made = Process(Fence(failures.append), {})
-    yield made
-    assert made.undo() == []
-    assert failures == []
 
 
 def on_gpu(process: Process) -> Applied:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ from remedies_loading import sharded_alike
 from speedprof.advisor.judgement import judge
 from speedprof.mitigations.applied.process import Applied, Process
 from speedprof.mitigations.catalogue import advise
-from speedprof.profiler.fence import Fence
 from speedprof.reports import to_html, to_json, to_text, view
 from speedprof.tests.in_process import facts, measuring
 
@@ -50,15 +48,6 @@ def train(built: Any, epochs: int, *, sampler: Any = None) -> None:
             optimizer.zero_grad()
             model(batch).square().mean().backward()
             optimizer.step()
-
-
-@pytest.fixture
-def process() -> Iterator[Process]:
-    failures: list[str] = []
-    made = Process(Fence(failures.append), {})
-    yield made
-    assert made.undo() == []
-    assert failures == []
 
 
 def applied(process: Process) -> Applied:
