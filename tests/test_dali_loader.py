@@ -6,7 +6,6 @@ import gc
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,6 @@ from torchvision.datasets.folder import default_loader  # noqa: E402
 
 from speedprof.mitigations.applied.process import Applied, Process  # noqa: E402
 from speedprof.mitigations.dali.engine import NAME  # noqa: E402
-from speedprof.profiler.fence import Fence  # noqa: E402
 
 EACH = 6
 PLAIN = transforms.Compose([transforms.CenterCrop(64), transforms.ToTensor()])
@@ -42,16 +40,6 @@ FLIPPED = transforms.Compose([transforms.RandomHorizontalFlip(), *PLAIN.transfor
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder(tmp_path_factory.mktemp("images") / "all", each=EACH, kind="jpg")
-
-
-@pytest.fixture
-def process() -> Iterator[Process]:
-    failures: list[str] = []
-    made = Process(Fence(failures.append), {})
-    yield made
-    assert made.undo() == []
-    assert failures == []
-    assert [one for one in threading.enumerate() if one.name == NAME] == []
 
 
 def applied(process: Process, **parameters: object) -> Applied:

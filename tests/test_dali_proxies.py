@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,24 +21,12 @@ from torchvision.datasets import ImageFolder  # noqa: E402
 
 from speedprof.mitigations.applied.process import Applied, Process  # noqa: E402
 from speedprof.mitigations.dali import nests  # noqa: E402
-from speedprof.mitigations.dali.engine import NAME  # noqa: E402
 from speedprof.mitigations.dali.plain import holds_values_only  # noqa: E402
-from speedprof.profiler.fence import Fence  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return paths_in(folder(tmp_path_factory.mktemp("images") / "all", each=6, kind="jpg"))
-
-
-@pytest.fixture
-def process() -> Iterator[Process]:
-    failures: list[str] = []
-    made = Process(Fence(failures.append), {})
-    yield made
-    assert made.undo() == []
-    assert failures == []
-    assert [one for one in threading.enumerate() if one.name == NAME] == []
 
 
 def applied(process: Process, **parameters: object) -> Applied:

@@ -27,7 +27,6 @@ from torchvision.datasets import Flowers102, ImageFolder, Imagenette  # noqa: E4
 
 from speedprof.mitigations.applied.process import Applied, Process  # noqa: E402
 from speedprof.mitigations.dali.engine import NAME  # noqa: E402
-from speedprof.profiler.fence import Fence  # noqa: E402
 
 PLAIN = transforms.Compose([transforms.CenterCrop(64), transforms.ToTensor()])
 CROPPED = transforms.Compose([transforms.RandomResizedCrop(48), transforms.ToTensor()])
@@ -36,16 +35,6 @@ CROPPED = transforms.Compose([transforms.RandomResizedCrop(48), transforms.ToTen
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder(tmp_path_factory.mktemp("images") / "all", each=6, kind="jpg")
-
-
-@pytest.fixture
-def process() -> Iterator[Process]:
-    failures: list[str] = []
-    made = Process(Fence(failures.append), {})
-    yield made
-    assert made.undo() == []
-    assert failures == []
-    assert [one for one in threading.enumerate() if one.name == NAME] == []
 
 
 def applied(process: Process, **parameters: object) -> Applied:
