@@ -131,7 +131,7 @@ def summary(rows: Sequence[Row]) -> str:
 HEAD = """\
 # Scoreboard of tune
 
-Each script below was given to `speedprof tune` as it is, with a few minutes; nothing was told about
+Each script below was given to `speedprof tune` as it is, with a few minutes; nothing was told of
 it. Then it ran in fresh processes, in turn: as it is, under the plan that tune left
 (`speedprof run --apply plan.toml`), changed by hand, and under the plan without each of its
 remedies. *Plan* and *by hand* are gains, the step as it is over the step then, with 95 % intervals
