@@ -35,7 +35,7 @@ def _report(folder: Path, *order: str) -> dict[str, object]:
 def test_images_with_no_workers_are_bound_by_their_preparation(tmp_path: Path) -> None:
     script = str(EXAMPLES / "imagefolder.py")
     _output(tmp_path, sys.executable, script, "--files", "120", "--epochs", "0")
-    report = _report(tmp_path, script, "--steps", "60", "--epochs", "10", "--workers", "0")
+    report = _report(tmp_path, script, "--steps", "40", "--epochs", "10", "--workers", "0")
     assert planted.verdict(report) == "data_loading: cpu_preparation", planted.told(report)
 
 
