@@ -83,5 +83,5 @@ def test_a_pair_is_measured_whole(load: Callable[[str], ModuleType], tmp_path: P
     truth = load("truth")
     (moved,) = truth.measure("loader-sleep", (20,), 1, tmp_path)
     assert moved.phase == "data_loading"
-    assert moved.injected_ms["data_loading"] >= 20
+    assert moved.injected_ms["data_loading"] > 10  # 20, less what the bare loader takes
     assert moved.sum_error < truth.SUM
