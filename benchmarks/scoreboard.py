@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -56,7 +56,7 @@ class Row:
     def plain(self) -> dict[str, Any]:
         """Return it for JSON, with what is concluded."""
         told = {"width": self.width, "in_range": self.in_range, "slower": self.slower}
-        return _rounded({**asdict(self), **told})
+        return rounded({**asdict(self), **told})
 
     def __str__(self) -> str:
         if self.failed:
@@ -135,15 +135,12 @@ together, not that they hold everywhere. This page is made by
 def page(content: dict[str, Any]) -> str:
     """Return the results as a Markdown page."""
     rows = [from_plain(told) for told in content["rows"]]
-    machine = content["machine"]
-    where = f"{machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}"
-    load = max(machine["load_average"])
-    busy = f" Other programs ran beside it (load average {load:.1f})." if load > BUSY else ""
+    where, busy = conditions(content["machine"])
     told = "\n".join(f"- {line}" for line in summary(rows).splitlines())
     return "\n".join(
         [
             HEAD,
-            f"Measured on {machine['date'][:10]}: {where}; rounds: {content['rounds']}.{busy}",
+            f"{where}; rounds: {content['rounds']}.{busy}",
             "",
             told,
             "",
@@ -155,6 +152,14 @@ def page(content: dict[str, Any]) -> str:
             "",
         ]
     )
+
+
+def conditions(machine: Mapping[str, Any]) -> tuple[str, str]:
+    """Say when and on what machine it was measured, and what ran beside it."""
+    where = f"{machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}"
+    load = max(machine["load_average"])
+    busy = f" Other programs ran beside it (load average {load:.1f})." if load > BUSY else ""
+    return f"Measured on {machine['date'][:10]}: {where}", busy
 
 
 def _line(row: Row) -> str:
@@ -180,9 +185,10 @@ def _passed(rows: Sequence[Row]) -> list[str]:
     return ["Advised before, and not tried:", "", *lines] if lines else []
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """Return plain data with five digits of each number."""
     if isinstance(value, float):
         return float(f"{value:.5g}")
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: rounded(item) for key, item in value.items()}
+    return [rounded(item) for item in value] if isinstance(value, list | tuple) else value

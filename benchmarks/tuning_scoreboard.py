@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from scoreboard import BUSY
+from scoreboard import conditions, rounded
 
 REACHED = 0.85  # of the speed that the best fix by hand gives
 
@@ -78,7 +78,7 @@ class Row:
     def plain(self) -> dict[str, Any]:
         """Return it for JSON, with what is concluded."""
         told = {"harmful": list(self.harmful), "enough": self.enough}
-        return _rounded({**asdict(self), **told})
+        return rounded({**asdict(self), **told})
 
     def __str__(self) -> str:
         if self.failed or self.reached is None:
@@ -154,16 +154,13 @@ docs/tuning-scoreboard.md`.
 def page(content: Mapping[str, Any]) -> str:
     """Return the results as a Markdown page."""
     rows = [from_plain(told) for told in content["rows"]]
-    machine = content["machine"]
-    where = f"{machine['cpu']}, {machine['cores']} cores, torch {machine['torch']}"
-    load = max(machine["load_average"])
+    where, busy = conditions(content["machine"])
     given = content["threads"]
     threads = f" OMP_NUM_THREADS was {given}." if given else ""
-    busy = f" Other programs ran beside it (load average {load:.1f})." if load > BUSY else ""
     told = "\n".join(f"- {line}" for line in summary(rows).splitlines())
     measured = [row for row in rows if row.reached is not None]
     measured_on = (
-        f"Measured on {machine['date'][:10]}: {where}; {content['budget']:g} minutes for each "
+        f"{where}; {content['budget']:g} minutes for each "
         f"tuning, {content['rounds']} rounds of fresh runs.{threads}{busy}"
     )
     return "\n".join(
@@ -220,11 +217,3 @@ def _refused(rows: Sequence[Row]) -> list[str]:
         told = "; ".join(f"{one.remedy} ({one.why})" for one in row.refused)
         lines.append(f"- {row.script}: {f'{told}; ' if told else ''}ended because {row.ended}")
     return lines
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(f"{value:.5g}")
-    if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
-    return [_rounded(item) for item in value] if isinstance(value, list | tuple) else value

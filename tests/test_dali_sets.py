@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision", reason="torchvision is not installed")
 pytest.importorskip("nvidia.dali", reason="DALI is not installed")
 
-from dali_cases import folder, paths_in  # noqa: E402
+from dali_cases import applied, folder, paths_in  # noqa: E402
 from torch.utils.data import (  # noqa: E402
     ConcatDataset,
     DataLoader,
@@ -25,7 +25,7 @@ from torch.utils.data import (  # noqa: E402
 from torchvision import transforms  # noqa: E402
 from torchvision.datasets import Flowers102, ImageFolder, Imagenette  # noqa: E402
 
-from speedprof.mitigations.applied.process import Applied, Process  # noqa: E402
+from speedprof.mitigations.applied.process import Process  # noqa: E402
 from speedprof.mitigations.dali.engine import NAME  # noqa: E402
 
 PLAIN = transforms.Compose([transforms.CenterCrop(64), transforms.ToTensor()])
@@ -35,11 +35,6 @@ CROPPED = transforms.Compose([transforms.RandomResizedCrop(48), transforms.ToTen
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder(tmp_path_factory.mktemp("images") / "all", each=6, kind="jpg")
-
-
-def applied(process: Process, **parameters: object) -> Applied:
-    process.apply([{"name": "dali-loading", "parameters": parameters}])
-    return process.applied[-1]
 
 
 def same(one: list[Any], other: list[Any]) -> bool:
