@@ -115,6 +115,30 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of JPEG pictures, six a class, which tests of DALI only read."""
+    from dali_cases import folder
+
+    return folder(tmp_path_factory.mktemp("pictures") / "all", each=6, kind="jpg")
+
+
+@pytest.fixture(scope="session")
+def paths(root: Path) -> list[str]:
+    """Return the pictures one by one."""
+    from dali_cases import paths_in
+
+    return paths_in(root)
+
+
+@pytest.fixture(scope="session")
+def jpegs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of large images in two classes, which tests of what is kept only read."""
+    from cache_cases import drawn_in
+
+    return drawn_in(tmp_path_factory.mktemp("jpegs"))
+
+
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 

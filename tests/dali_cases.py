@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import in_force
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from speedprof.mitigations.applied.process import Applied, Process
 from speedprof.mitigations.dali.batches import batch_of, read_files
 from speedprof.mitigations.dali.pipeline import Images, Recipe, arguments
 from speedprof.mitigations.dali.steps import Arguments
@@ -18,12 +19,7 @@ from speedprof.mitigations.dali.translation import translate
 
 SIZES = ((300, 200), (200, 300), (256, 256), (333, 275))  # width, height
 CLASSES = ("cat", "dog", "emu")
-
-
-def applied(process: Process, **parameters: object) -> Applied:
-    """Put DALI in force; return what came of it."""
-    process.apply([{"name": "dali-loading", "parameters": parameters}])
-    return process.applied[-1]
+applied = partial(in_force.applied, name="dali-loading")
 
 
 def picture(number: int, size: tuple[int, int]) -> Image.Image:

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 import torch
+from in_force import applied
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
 from speedprof.mitigations.applied.automatic import AUTOMATIC
-from speedprof.mitigations.applied.process import Applied, Process
+from speedprof.mitigations.applied.process import Process
 
 CLOSE = 0.02  # of a loss: bfloat16 has eight bits of mantissa
 
@@ -43,11 +44,6 @@ class Images(nn.Module):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.last(torch.relu(self.convolution(images)).flatten(1))
-
-
-def applied(process: Process, name: str, **parameters: object) -> Applied:
-    process.apply([{"name": name, "parameters": parameters}])
-    return process.applied[-1]
 
 
 def losses(steps: int = 6, *, optimizer: type[torch.optim.Optimizer] = torch.optim.Adam) -> Any:

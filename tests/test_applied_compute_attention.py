@@ -5,23 +5,21 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from functools import partial
 from typing import Any
 
 import attentions
+import in_force
 import pytest
 import torch
 from attentions import BATCH, LEFT, LENGTH, UNDERSTOOD, WIDTH, Model
 from torch import Tensor, nn
 
-from speedprof.mitigations.applied.process import Applied, Process
+from speedprof.mitigations.applied.process import Process
 
 NAME = "fused-attention"
 KERNEL = "scaled_dot_product_attention"
-
-
-def applied(process: Process, **parameters: object) -> Applied:
-    process.apply([{"name": NAME, "parameters": parameters}])
-    return process.applied[-1]
+applied = partial(in_force.applied, name=NAME)
 
 
 def losses(kind: Any, *arguments: Any, steps: int = 4, length: int = LENGTH) -> list[float]:

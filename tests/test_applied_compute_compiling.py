@@ -9,18 +9,20 @@ import random
 from collections.abc import Iterator
 from typing import Any
 
+import in_force
 import pytest
 import torch
 from torch import Tensor, nn
 
 from speedprof.mitigations.applied import compiling
-from speedprof.mitigations.applied.process import Applied, Process
+from speedprof.mitigations.applied.process import Process
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning:torch"),
 ]
 STEPS = 10
+applied = functools.partial(in_force.applied, name="compile-model")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,11 +42,6 @@ def forget_graphs() -> Iterator[None]:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Dynamo capture and run what it captured as it is: nothing is generated."""
     monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="aot_eager"))
-
-
-def applied(process: Process, **parameters: object) -> Applied:
-    process.apply([{"name": "compile-model", "parameters": parameters}])
-    return process.applied[-1]
 
 
 class Net(nn.Module):

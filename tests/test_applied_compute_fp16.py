@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
+import in_force
 import pytest
 import torch
 from torch import Tensor, nn
 
 from speedprof.mitigations.applied.loss_scaling import START
-from speedprof.mitigations.applied.process import Applied, Process
+from speedprof.mitigations.applied.process import Process
 
 NAME = "fp16-autocast"
 CLOSE = 0.02  # of a loss: float16 has eleven bits of mantissa
-
-
-def applied(process: Process) -> Applied:
-    process.apply([{"name": NAME, "parameters": {}}])
-    return process.applied[-1]
+applied = partial(in_force.applied, name=NAME)
 
 
 class Net(nn.Module):

@@ -10,16 +10,12 @@ from typing import Any
 
 import pytest
 import torch
+from in_force import applied
 from torch import Tensor, nn
 
-from speedprof.mitigations.applied.process import Applied, Process
+from speedprof.mitigations.applied.process import Process
 
 WIDTH = 16
-
-
-def applied(process: Process, name: str, **parameters: object) -> Applied:
-    process.apply([{"name": name, "parameters": parameters}])
-    return process.applied[-1]
 
 
 class Block(nn.Module):

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from in_force import applied
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset, _utils
 
@@ -27,11 +28,6 @@ from speedprof.mitigations.applied.process import Applied, Process
 
 BOTH = ("non-blocking-copies", "prefetch-to-device")
 GPU = torch.device("cuda", 0)
-
-
-def applied(process: Process, name: str) -> Applied:
-    process.apply([{"name": name}])
-    return process.applied[-1]
 
 
 def patched() -> tuple[Any, ...]:

@@ -9,18 +9,21 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import in_force
 import numpy as np
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from speedprof.mitigations.applied import worker_fallback
-from speedprof.mitigations.applied.process import Applied, Process
+from speedprof.mitigations.applied.process import Process
 
 LENGTH, BATCH = 40, 4
+applied = partial(in_force.applied, name="loader-workers")
 
 
 class Numbers(Dataset[torch.Tensor]):
@@ -65,11 +68,6 @@ def cannot_be_sent(index: int) -> Any:
 
 
 FAILURES = [raises, is_killed, has_no_shared_memory, ends, does_not_fit]
-
-
-def applied(process: Process, **parameters: object) -> Applied:
-    process.apply([{"name": "loader-workers", "parameters": parameters}])
-    return process.applied[-1]
 
 
 def order(loader: Any, passes: int = 3) -> list[list[list[float]]]:

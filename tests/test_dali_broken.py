@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -13,6 +14,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision", reason="torchvision is not installed")
 pytest.importorskip("nvidia.dali", reason="DALI is not installed")
 
+import dali_cases  # noqa: E402
 from dali_cases import folder, picture  # noqa: E402
 from PIL import Image, UnidentifiedImageError  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
@@ -26,11 +28,7 @@ from speedprof.mitigations.dali.pipeline import Recipe  # noqa: E402
 from speedprof.mitigations.dali.translation import translate  # noqa: E402
 
 PLAIN = transforms.Compose([transforms.CenterCrop(64), transforms.ToTensor()])
-
-
-def applied(process: Process) -> Applied:
-    process.apply([{"name": "dali-loading", "parameters": {"validation": True}}])
-    return process.applied[-1]
+applied = partial(dali_cases.applied, validation=True)
 
 
 def both(root: Path, process: Process) -> tuple[list[Any], list[Any], Applied]:

@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision", reason="torchvision is not installed")
 pytest.importorskip("nvidia.dali", reason="DALI is not installed")
 
-from dali_cases import apart, by_dali, drawn, folder, opened, paths_in  # noqa: E402
+from dali_cases import apart, by_dali, drawn, opened  # noqa: E402
 from torchvision.transforms import functional as F  # noqa: E402
 from torchvision.transforms import transforms as v1  # noqa: E402
 from torchvision.transforms import v2  # noqa: E402
@@ -19,11 +19,6 @@ from torchvision.transforms import v2  # noqa: E402
 from speedprof.mitigations.dali.translation import translate  # noqa: E402
 
 MANY = 3000
-
-
-@pytest.fixture(scope="module")
-def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return paths_in(folder(tmp_path_factory.mktemp("images") / "all", each=6, kind="jpg"))
 
 
 def cut(*transforms: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision", reason="torchvision is not installed")
 pytest.importorskip("nvidia.dali", reason="DALI is not installed")
 
+import dali_cases  # noqa: E402
 import numpy as np  # noqa: E402
 from dali_cases import folder, picture  # noqa: E402
 from PIL import Image, ImageCms  # noqa: E402
@@ -24,11 +26,7 @@ from speedprof.mitigations.applied.process import Applied, Process  # noqa: E402
 
 PLAIN = transforms.Compose([transforms.CenterCrop(64), transforms.ToTensor()])
 SHAPE = (96, 80)
-
-
-def applied(process: Process) -> Applied:
-    process.apply([{"name": "dali-loading", "parameters": {"validation": True}}])
-    return process.applied[-1]
+applied = partial(dali_cases.applied, validation=True)
 
 
 def cmyk(path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,13 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision", reason="torchvision is not installed")
 pytest.importorskip("nvidia.dali", reason="DALI is not installed")
 
-from dali_cases import apart, folder  # noqa: E402
+import dali_cases  # noqa: E402
+from dali_cases import apart  # noqa: E402
 from torch.utils.data import DataLoader, Dataset  # noqa: E402
 from torchvision import transforms  # noqa: E402
 from torchvision.datasets import ImageFolder  # noqa: E402
 
-from speedprof.mitigations.applied.process import Applied, Process  # noqa: E402
+from speedprof.mitigations.applied.process import Process  # noqa: E402
 
 # A GPU's decoder rounds otherwise than libjpeg-turbo, by a level or two; then resizing.
 MEAN, NEARLY_ALL = 1.5, 6.0
@@ -29,17 +31,7 @@ CHAINS: dict[str, list[Any]] = {
     "sharpness": [transforms.CenterCrop(96), transforms.RandomAdjustSharpness(1.8, 1.0)],
     "some": [transforms.CenterCrop(96), transforms.RandomApply([transforms.GaussianBlur(5)], 1.0)],
 }
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folder(tmp_path_factory.mktemp("images") / "all", each=6, kind="jpg")
-
-
-def on_gpu(process: Process) -> Applied:
-    parameters = {"gpu": True, "validation": True}
-    process.apply([{"name": "dali-loading", "parameters": parameters}])
-    return process.applied[-1]
+on_gpu = partial(dali_cases.applied, gpu=True, validation=True)
 
 
 def test_without_a_gpu_the_loader_stays_and_says_so(root: Path, process: Process) -> None:

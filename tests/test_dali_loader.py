@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision", reason="torchvision is not installed")
 pytest.importorskip("nvidia.dali", reason="DALI is not installed")
 
-from dali_cases import CLASSES, applied, folder  # noqa: E402
+from dali_cases import CLASSES, applied  # noqa: E402
 from torch.utils.data import (  # noqa: E402
     BatchSampler,
     DataLoader,
@@ -32,14 +32,8 @@ from torchvision.datasets.folder import default_loader  # noqa: E402
 from speedprof.mitigations.applied.process import Process  # noqa: E402
 from speedprof.mitigations.dali.engine import NAME  # noqa: E402
 
-EACH = 6
 PLAIN = transforms.Compose([transforms.CenterCrop(64), transforms.ToTensor()])
 FLIPPED = transforms.Compose([transforms.RandomHorizontalFlip(), *PLAIN.transforms])
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folder(tmp_path_factory.mktemp("images") / "all", each=EACH, kind="jpg")
 
 
 def passes(loader: Any, count: int = 1, seed: int = 0) -> list[list[Any]]:

@@ -13,7 +13,7 @@ pytest.importorskip("torchvision", reason="torchvision is not installed")
 pytest.importorskip("nvidia.dali", reason="DALI is not installed")
 
 import numpy as np  # noqa: E402
-from dali_cases import applied, folder, paths_in, picture  # noqa: E402
+from dali_cases import applied, picture  # noqa: E402
 from dali_sets import FLIPPED, PLAIN, Listed, Vision  # noqa: E402
 from PIL import Image  # noqa: E402
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset  # noqa: E402
@@ -22,11 +22,6 @@ from torchvision.datasets import ImageFolder  # noqa: E402
 from speedprof.mitigations.applied.process import Process  # noqa: E402
 from speedprof.mitigations.dali import nests  # noqa: E402
 from speedprof.mitigations.dali.plain import holds_values_only  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return paths_in(folder(tmp_path_factory.mktemp("images") / "all", each=6, kind="jpg"))
 
 
 class InDicts(Listed):

@@ -12,18 +12,13 @@ pytest.importorskip("torchvision", reason="torchvision is not installed")
 pytest.importorskip("nvidia.dali", reason="DALI is not installed")
 
 import numpy as np  # noqa: E402
-from dali_cases import applied, folder, paths_in  # noqa: E402
+from dali_cases import applied  # noqa: E402
 from dali_sets import FLIPPED, PLAIN, Listed, Vision  # noqa: E402
 from PIL import Image  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 from torchvision.datasets import FakeData  # noqa: E402
 
 from speedprof.mitigations.applied.process import Process  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def paths(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return paths_in(folder(tmp_path_factory.mktemp("images") / "all", each=6, kind="jpg"))
 
 
 class Twice(Listed):

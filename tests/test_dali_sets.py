@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision", reason="torchvision is not installed")
 pytest.importorskip("nvidia.dali", reason="DALI is not installed")
 
-from dali_cases import applied, folder, paths_in  # noqa: E402
+from dali_cases import applied, paths_in  # noqa: E402
 from torch.utils.data import (  # noqa: E402
     ConcatDataset,
     DataLoader,
@@ -30,11 +30,6 @@ from speedprof.mitigations.dali.engine import NAME  # noqa: E402
 
 PLAIN = transforms.Compose([transforms.CenterCrop(64), transforms.ToTensor()])
 CROPPED = transforms.Compose([transforms.RandomResizedCrop(48), transforms.ToTensor()])
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return folder(tmp_path_factory.mktemp("images") / "all", each=6, kind="jpg")
 
 
 def same(one: list[Any], other: list[Any]) -> bool:

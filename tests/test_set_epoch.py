@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import in_force
 import pytest
 import runs
 from remedies_loading import sharded_alike
 
 from speedprof.advisor.judgement import judge
-from speedprof.mitigations.applied.process import Applied, Process
+from speedprof.mitigations.applied.process import Process
 from speedprof.mitigations.catalogue import advise
 from speedprof.reports import to_html, to_json, to_text, view
 from speedprof.tests.in_process import facts, measuring
@@ -21,6 +23,7 @@ if not torch.distributed.is_available():
     pytest.skip("this torch has no torch.distributed", allow_module_level=True)
 
 SAMPLES = 24
+applied = partial(in_force.applied, name="set-epoch")
 
 
 def loader(*, shuffle: bool = True, in_batches: bool = False) -> Any:
@@ -48,11 +51,6 @@ def train(built: Any, epochs: int, *, sampler: Any = None) -> None:
             optimizer.zero_grad()
             model(batch).square().mean().backward()
             optimizer.step()
-
-
-def applied(process: Process) -> Applied:
-    process.apply([{"name": "set-epoch"}])
-    return process.applied[-1]
 
 
 # -- mended
