@@ -80,6 +80,7 @@ def test_importing_speedprof_imports_nothing_of_it() -> None:
         speedprof.undo  # type: ignore[attr-defined]  # noqa: B018
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [True, False], ids=["before torch", "after torch"])
 def test_a_script_is_changed_and_told_at_its_end_what_came_of_it(
     first: bool, tmp_path: Path
@@ -91,6 +92,7 @@ def test_a_script_is_changed_and_told_at_its_end_what_came_of_it(
     assert re.fullmatch(f"speedprof: {IN_FORCE}\n", done.stderr.decode())
 
 
+@pytest.mark.slow
 def test_a_training_by_a_plan_of_exact_remedies_has_the_same_losses(tmp_path: Path) -> None:
     name = script(tmp_path, training("loader-workers=1"))
     plain = script(tmp_path, TRAIN.format(first="", second=""), "plain.py")
@@ -100,6 +102,7 @@ def test_a_training_by_a_plan_of_exact_remedies_has_the_same_losses(tmp_path: Pa
     assert with_plan[2] == without[2]
 
 
+@pytest.mark.slow
 def test_under_a_run_it_stands_in_the_record_and_the_report(tmp_path: Path) -> None:
     name = script(tmp_path, training())
     done = launching.speedprof("run", "--warmup", "2", name, cwd=tmp_path)
@@ -118,6 +121,7 @@ def test_under_a_run_it_stands_in_the_record_and_the_report(tmp_path: Path) -> N
     assert not any("somebody else" in note for note in report.get("notes", []))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("option", ["--steps", "--stop-after"])
 def test_measuring_may_end_before_the_plan_does(option: str, tmp_path: Path) -> None:
     name = script(tmp_path, training())
@@ -128,6 +132,7 @@ def test_measuring_may_end_before_the_plan_does(option: str, tmp_path: Path) -> 
     assert "in force: loader-workers" in said
 
 
+@pytest.mark.slow
 def test_the_command_line_wins_over_the_script(tmp_path: Path) -> None:
     name = script(tmp_path, training("loader-workers=1,tf32"))
     done = launching.speedprof(
@@ -209,6 +214,7 @@ def test_a_faulty_plan_is_told_in_a_sentence_and_changes_nothing(tmp_path: Path)
     assert vars(DataLoader)["__init__"] is ORIGINAL
 
 
+@pytest.mark.slow
 def test_a_faulty_plan_ends_the_script_before_it_trains(tmp_path: Path) -> None:
     done = bare(sys.executable, script(tmp_path, training("tf33", first=True)), cwd=tmp_path)
     assert done.returncode == 1
@@ -264,6 +270,7 @@ def test_only_the_first_rank_tells(
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.slow
 def test_a_child_says_nothing_of_its_parents_plan(tmp_path: Path) -> None:
     forking = training("loader-workers=1") + "    import os\n    if os.fork(): os.wait()\n"
     done = bare(sys.executable, script(tmp_path, forking), cwd=tmp_path)
@@ -310,6 +317,7 @@ def test_a_plan_lies_above_probes_that_somebody_patched_over(tmp_path: Path) -> 
     assert vars(DataLoader)["__init__"] is ORIGINAL
 
 
+@pytest.mark.slow
 def test_the_training_environment_needs_nothing_of_ours(tmp_path: Path) -> None:
     (tmp_path / "plan.toml").write_text(
         'format = 1\nmachine = "a Cray-1"\n[remedies.loader-workers]\nnum_workers = 1\n'

@@ -11,6 +11,7 @@ import pytest
 from launching import bare, speedprof
 
 pytest.importorskip("torch")
+pytestmark = pytest.mark.slow
 
 SCRIPT = """\
 import os, sys, time

@@ -98,12 +98,14 @@ def run(folder: Path, options: str, plan: str) -> tuple[str, dict[str, Any]]:
     return done.stdout.decode().strip(), {one["name"]: one for one in report["applied"]}
 
 
+@pytest.mark.slow
 def test_a_loader_that_a_library_builds_is_changed_like_any(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     workers, applied = run(tmp_path, "", "loader-workers=1")
     assert (workers, applied["loader-workers"]["effects"]) == ("1", 1)
 
 
+@pytest.mark.slow
 def test_an_argument_that_goes_to_a_library_is_the_scripts_own(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     workers, applied = run(tmp_path, ", num_workers=0", "loader-workers,pin-memory")

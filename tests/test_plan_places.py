@@ -93,6 +93,7 @@ def test_gpus_are_told_by_the_kernel_where_no_driver_library_is(tmp_path: Path) 
     assert machine_name._told_by_the_kernel(tmp_path / "none") == []
 
 
+@pytest.mark.slow
 def test_a_run_under_a_plan_from_elsewhere_says_so_first_and_in_its_report(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     train, made = script(tmp_path, LOOP), plan(tmp_path, machine=THERE, torch="1.9.0")
@@ -105,6 +106,7 @@ def test_a_run_under_a_plan_from_elsewhere_says_so_first_and_in_its_report(tmp_p
     assert "fused-optimizer" in report
 
 
+@pytest.mark.slow
 def test_a_plan_from_here_says_nothing(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     train = script(tmp_path, LOOP)
