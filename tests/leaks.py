@@ -73,7 +73,7 @@ def changes(before: Snapshot, after: Snapshot) -> list[str]:
     found += [
         f"{name} was taken away"
         for name, was in before.attributes.items()
-        if callable(was) and _owner_known(name) and name not in after.attributes
+        if name not in after.attributes and callable(was) and _owner_known(name)
     ]
     found += [
         f"{name} holds {left}"

@@ -142,7 +142,8 @@ def test_a_storage_bound_script_has_a_high_ceiling_and_a_loader_as_slow_as_it(
 
 @pytest.mark.alone
 def test_a_compute_bound_script_gains_nothing_from_free_data(tmp_path: Path) -> None:
-    shutil.copy(SCRIPTS / "arithmetic.py", tmp_path)
+    source = (SCRIPTS / "arithmetic.py").read_text("utf-8")
+    script(tmp_path, source.replace("512", "128"), "arithmetic.py")  # rows: shorter steps
     found = measured("--steps", "24", "arithmetic.py", cwd=tmp_path)
     free = ceiling(found, "replayed")
     assert free["low"] < 1.2, "nothing above 1 is told"
