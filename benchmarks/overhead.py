@@ -3,9 +3,10 @@
     python benchmarks/overhead.py --out benchmarks/results          # an hour and a quarter
     python benchmarks/overhead.py --out /tmp/results --quick        # five minutes, wide intervals
 
-Three parts, each a file in `--out`: `always_on` (the probes within one process, see
+Four parts, each a file in `--out`: `always_on` (the probes within one process, see
 always_on.py), `processes` (whole commands, bare and under each tool: step time, start, end,
-memory, windows), `record` (a million steps, simulated).
+memory, windows), `instructions` (what the processor executes for a step, bare and under each tool;
+hardly moved by what runs beside it), `record` (a million steps, simulated).
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import controlled
+import counters
 import pairs
 import tables
 import tools
@@ -34,7 +37,13 @@ STEPS = {
     10: 400,
     100: 90,
 }  # of a whole process; 10,000 are what the bar for the end asks for
+COUNTED = 3  # rounds: instructions are the same from start to start to a few parts in 100,000
+SHORT = 0.3  # of the usual steps
+PARTS = ("always_on", "processes", "instructions", "record")
 TOOLS = ("bare", "speedprof, no windows", "speedprof", "peer", "peer, marked")
+
+
+Show = Callable[[dict[str, Any]], str]
 
 
 @dataclass(frozen=True)
@@ -144,7 +153,9 @@ def _neighbours(ends: list[int], on: list[bool]) -> dict[str, Any]:
     }
 
 
-def processes(plan: Plan, folder: Path, peer: Path | None) -> dict[str, Any]:
+def processes(
+    plan: Plan, folder: Path, peer: Path | None, show: Show = tables.processes
+) -> dict[str, Any]:
     """Measure whole commands, interleaved."""
     names = [name for name in plan.tools if peer is not None or not name.startswith("peer")]
     data = folder / "images"
@@ -159,8 +170,18 @@ def processes(plan: Plan, folder: Path, peer: Path | None) -> dict[str, Any]:
             place = folder / script.name / f"{number}-{name}"
             rounds[name].append(tools.start(script, name, place, peer=peer))
         results.append({"case": script.name, "tools": _compared(rounds), "rounds": rounds})
-        print(tables.processes(results[-1]), flush=True)
+        print(show(results[-1]), flush=True)
     return {"peer": tools.PEER if peer else None, "cases": results}
+
+
+def instructions(plan: Plan, folder: Path, peer: Path | None) -> dict[str, Any]:
+    """Count what a step executes under each tool; few short rounds tell it."""
+    measured = processes(plan, folder, peer, show=tables.instructions)
+    for case in measured["cases"]:
+        rounds, found = case.pop("rounds"), case.pop("tools")
+        case["bare"] = pairs.estimate([one.instructions for one in rounds["bare"]])
+        case["added"] = {name: tool["added_instructions"] for name, tool in found.items()}
+    return measured
 
 
 def _compared(rounds: dict[str, list[tools.Measured]]) -> dict[str, dict[str, Any]]:
@@ -172,11 +193,14 @@ def _compared(rounds: dict[str, list[tools.Measured]]) -> dict[str, dict[str, An
             continue
         both = list(zip(bare, measured, strict=True))
         windows = [cost for _, m in both for cost in m.windows_ms]
+        counted = [(b.instructions, m.instructions) for b, m in both]
+        more = [m - b for b, m in counted if b is not None and m is not None]
         firsts = [m.windows_ms[0] for _, m in both if m.windows_ms]
         compared[name] = {
             "ratio": pairs.estimate([m.median_us / b.median_us for b, m in both]),
             "ratio_of_means": pairs.estimate([m.mean_us / b.mean_us for b, m in both]),
             "added_us": pairs.estimate([m.median_us - b.median_us for b, m in both]),
+            "added_instructions": pairs.estimate(more) if more else None,
             "before_first_s": pairs.estimate([m.first_s - b.first_s for b, m in both]),
             "after_last_s": pairs.estimate([m.last_s - b.last_s for b, m in both]),
             "peak_mib": pairs.estimate([(m.peak_kib - b.peak_kib) / 1024 for b, m in both]),
@@ -191,7 +215,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--quick", action="store_true", help="few rounds, short runs")
     parser.add_argument("--rounds", type=int)
-    parser.add_argument("--part", choices=("always_on", "processes", "record"))
+    parser.add_argument("--part", choices=PARTS)
     parser.add_argument("--only", help="cases whose name contains this")
     parser.add_argument("--share", type=float, help="of the usual steps and pairs")
     parser.add_argument(
@@ -209,10 +233,10 @@ def main() -> None:
         only=options.only,
         tools=("bare", *options.tool) if options.tool else TOOLS,
     )
-    import record_size
-
     wanted = options.part
     if wanted in (None, "record"):
+        import record_size
+
         result = record_size.simulate(1_000_000 if not options.quick else 100_000)
         print(tables.record(result), flush=True)
         pairs.write(options.out, "record", result)
@@ -220,10 +244,17 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="speedprof-bench-") as folder:
             cases = [*always_on(plan), *toggled(plan, Path(folder))]
         pairs.write(options.out, "always_on", {"cases": cases})
+    beside = wanted in (None, "processes", "instructions") and not options.no_peer
+    peer = tools.prepare_peer(options.peer_venv) if beside else None
     if wanted in (None, "processes"):
-        peer = None if options.no_peer else tools.prepare_peer(options.peer_venv)
         with tempfile.TemporaryDirectory(prefix="speedprof-bench-") as folder:
             pairs.write(options.out, "processes", processes(plan, Path(folder), peer))
+    if wanted in (None, "instructions"):
+        if counters.instructions() is None:
+            raise SystemExit("this machine does not let instructions be counted (perf_event_open)")
+        few = replace(plan, rounds=min(COUNTED, plan.rounds), share=min(SHORT, plan.share))
+        with tempfile.TemporaryDirectory(prefix="speedprof-bench-") as folder:
+            pairs.write(options.out, "instructions", instructions(few, Path(folder), peer))
 
 
 if __name__ == "__main__":

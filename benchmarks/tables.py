@@ -51,6 +51,18 @@ def processes(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def instructions(result: dict[str, Any]) -> str:
+    bare = [one.instructions for one in result["rounds"]["bare"] if one.instructions is not None]
+    lines = [f"{result['case']}: bare {sum(bare) / max(len(bare), 1):,.0f} instructions a step"]
+    for name, tool in result["tools"].items():
+        added = tool["added_instructions"]
+        if added is not None:
+            lines.append(
+                f"  {name:22} adds {added.median:,.0f} [{added.low:,.0f}..{added.high:,.0f}]"
+            )
+    return "\n".join(lines)
+
+
 def _middle(rounds: list[Any]) -> float:
     return sorted(r.median_us for r in rounds)[len(rounds) // 2]
 

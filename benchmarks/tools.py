@@ -42,6 +42,7 @@ class Measured:
     steps: int
     peak_kib: int
     windows_ms: tuple[float, ...] = ()  # what each window added to the steps around it
+    instructions: float | None = None  # mean of the steps after warm-up, all threads and workers
 
 
 class CommandError(Exception):
@@ -126,7 +127,8 @@ def _command(
 def _measured(times: dict[str, list[int]], began: int, ended: int, folder: Path) -> Measured:
     ends = times["ends"]
     spans = list(itertools.pairwise(ends))
-    steady = spans[max(LEAST_WARMUP, int(len(spans) * WARMUP_SHARE)) :]
+    warmup = max(LEAST_WARMUP, int(len(spans) * WARMUP_SHARE))
+    steady, counts = spans[warmup:], times["counts"][warmup:]
     found = records.of_first_rank(folder)
     windows = records.stretches(records.rows(found)) if found else []
     plain = [
@@ -145,6 +147,7 @@ def _measured(times: dict[str, list[int]], began: int, ended: int, folder: Path)
         steps=len(ends),
         peak_kib=times["peak_kib"],  # type: ignore[arg-type]
         windows_ms=tuple(records.cost_ms(spans, window, middle) for window in windows),
+        instructions=(counts[-1] - counts[0]) / (len(counts) - 1) if len(counts) > 1 else None,
     )
 
 

@@ -22,6 +22,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import counters
+
 
 class Watch:
     """Remembers the end of each step, and writes them last of all when the process ends."""
@@ -32,17 +34,23 @@ class Watch:
         self.ends: list[int] = []
         self.on: list[bool] = []  # whether speedprof was installed during the step, when toggling
         self.armed = False
+        self.counts: list[int] = []  # instructions at the end of each step, where they are counted
+        self._counter = counters.instructions()
         self._owner = os.getpid()
         atexit.register(self._write)
 
     def step(self) -> None:
         self.ends.append(time.perf_counter_ns())
         self.on.append(self.armed)
+        if self._counter is not None:
+            self.counts.append(self._counter.read())
 
     def _write(self) -> None:
         if os.getpid() != self._owner:
             return
-        content = {"ends": self.ends, "on": self.on, "peak_kib": _peak_kib()}
+        content = {
+            "ends": self.ends, "on": self.on, "counts": self.counts, "peak_kib": _peak_kib()
+        }  # fmt: skip
         self._path.write_text(json.dumps(content), encoding="utf-8")
 
 

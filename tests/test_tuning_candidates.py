@@ -10,7 +10,14 @@ import runs
 from speedprof.mitigations.mitigation import Gain
 from speedprof.mitigations.plan_files import Remedy
 from speedprof.mitigations.tuning.budget import COMPILING_S, Budget, kept_back_s, likely_s
-from speedprof.mitigations.tuning.candidates import Candidate, candidates, in_order, rivals
+from speedprof.mitigations.tuning.candidates import (
+    COSTS,
+    Candidate,
+    candidates,
+    in_order,
+    rivals,
+)
+from speedprof.mitigations.tuning.decision import WORTH
 from speedprof.mitigations.tuning.trial import Length, Plan, Trial
 from speedprof.mitigations.tuning.unadvised import values
 from speedprof.profiler.run import Run
@@ -50,14 +57,15 @@ def test_buckets_are_tried_larger_and_smaller_while_the_exchange_shows() -> None
     assert other_values(runs.run(), BUCKETS) == []
 
 
-def test_what_the_prediction_speaks_against_is_tried_last_in_a_phase_that_matters() -> None:
+def test_of_what_no_prediction_speaks_for_little_is_hoped_in_a_phase_that_matters() -> None:
     loader = runs.preparing(2, 90.0)
     waits = runs.run({"data_loading": 0.5}, loaders=[loader])
-    found = candidates(waits, ())
-    assert "in-process-loading" in [one.remedy.name for one in found]
-    assert found[-1].predicted is None
-    hopes = [sum((one.predicted.low, one.predicted.high)) for one in found if one.predicted]
-    assert hopes == sorted(hopes, reverse=True)
+    found = [one for one in candidates(waits, ()) if one.remedy.name not in COSTS]
+    assert "in-process-loading" in [one.remedy.name for one in found if one.predicted is None]
+    hopes = [
+        (one.predicted.low + one.predicted.high) / 2 if one.predicted else WORTH for one in found
+    ]
+    assert hopes == pytest.approx(sorted(hopes, reverse=True), abs=0.01)
     works = runs.run({"data_loading": 0.05}, loaders=[loader])
     assert "in-process-loading" not in [one.remedy.name for one in candidates(works, ())]
 
@@ -136,3 +144,10 @@ def test_what_is_quick_to_try_comes_before_what_promises_a_little_more() -> None
     ]
     names = [one.remedy.name for one in in_order(found)]
     assert names == ["fused-optimizer", "compile-model", "tf32"]
+
+
+def test_what_no_model_speaks_for_comes_before_a_long_trial_that_promises_as_little() -> None:
+    little = Gain(low=1.0, high=1.2, model="a model")
+    compiling = Candidate(remedy=COMPILE[0], predicted=little)
+    layout = Candidate(remedy=Remedy(name="channels-last", parameters={}))
+    assert in_order([compiling, layout]) == [layout, compiling]

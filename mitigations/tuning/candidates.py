@@ -23,7 +23,7 @@ from speedprof.mitigations.tuning.trial import COMPILED, Plan
 from speedprof.profiler.run import Run
 
 Key = tuple[str, str]
-COSTS = {COMPILED: 4.0}  # times a usual trial: compiling takes 15 to 40 s on two cores
+COSTS = {COMPILED: 6.0}  # times a usual trial: compiling takes 15 to 60 s on two cores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,8 @@ def candidates(run: Run, plan: Plan, wanted: Plan = ()) -> list[Candidate]:
 def in_order(found: Iterable[Candidate], first: Collection[Key] = ()) -> list[Candidate]:
     """Return them with the largest predicted gain for the time that trials take first.
 
-    What is asked for comes before all else.
+    What is asked for comes before all else. Of what no model speaks for, no more is hoped than
+    what makes a remedy worth it.
     """
     return sorted(found, key=lambda one: (one.key not in first, _promise(one)))
 
@@ -80,7 +81,7 @@ def _asked(remedy: Remedy, plan: Plan) -> Candidate:
 
 def _promise(one: Candidate) -> float:
     gain = one.predicted
-    hope = math.log((gain.low + gain.high) / 2) if gain is not None else 0.0
+    hope = math.log((gain.low + gain.high) / 2 if gain is not None else WORTH)
     return -round(hope / COSTS.get(one.remedy.name, 1.0), 2)
 
 

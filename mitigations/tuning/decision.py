@@ -99,8 +99,8 @@ def _mean(rows: Rows) -> float:
     return float(rows[:, 0].sum() / rows[:, 1].sum())
 
 
-def decided(found: Speedup, rounds: int) -> bool | None:
-    """Return whether to keep it; None where another round may tell.
+def decided(found: Speedup, rounds: int, *, most: int = MOST_ROUNDS) -> bool | None:
+    """Return whether to keep it; None where another of at most so many rounds may tell.
 
     One round is enough for a gain beyond doubt, and for what made the script slower: a remedy
     that gains 3 % and looks like a loss is no great loss.
@@ -109,12 +109,12 @@ def decided(found: Speedup, rounds: int) -> bool | None:
         return True
     if found.high < WORTH or found.ratio < (1.0 if rounds < 2 else WORTH):
         return False
-    return None if rounds < MOST_ROUNDS else False
+    return None if rounds < most else False
 
 
-def doubted(found: Speedup, rounds: int) -> bool | None:
+def doubted(found: Speedup, rounds: int, *, most: int = MOST_ROUNDS) -> bool | None:
     """Return whether to keep what no prediction speaks for: never after a single round."""
-    verdict = decided(found, rounds)
+    verdict = decided(found, rounds, most=most)
     return None if verdict and rounds < 2 else verdict
 
 

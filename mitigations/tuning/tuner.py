@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 from speedprof.mitigations.catalogue import find
 from speedprof.mitigations.mitigation import SAFETIES
 from speedprof.mitigations.tuning.budget import PAIRS, Budget, OutOfTimeError
-from speedprof.mitigations.tuning.candidates import Candidate, Key, candidates, named
+from speedprof.mitigations.tuning.candidates import COSTS, Candidate, Key, candidates, named
+from speedprof.mitigations.tuning.combining import MOST_ROUNDS, combination
 from speedprof.mitigations.tuning.decision import WORTH, decided, doubted, speedup, superfluous
 from speedprof.mitigations.tuning.proof import Proof, prove
 from speedprof.mitigations.tuning.trial import KEEPING, Plan, Tell, Trial, Trials
@@ -41,7 +43,8 @@ class Tuner:
         self._turns = Turns(self._trials, self._budget)
         self._original: list[Trial] = []
         self._other: Trial | None = None
-        self._done: set[Key] = set()
+        self._done: dict[Key, Candidate] = {}
+        self._combined: set[frozenset[Key]] = set()
 
     def run(self) -> Tuned:
         """Tune to the end, the budget or Ctrl-C; what is proved by then is returned.
@@ -101,7 +104,14 @@ class Tuner:
         every = candidates(run, self.tuned.plan, self._order.wanted)
         waiting = [one for one in every if one.key not in self._done]
         for place, candidate in enumerate(waiting):
-            self._done.add(candidate.key)
+            if candidate.remedy.name in COSTS:  # first what is cheap
+                try:
+                    if self._together():
+                        return True
+                except OutOfTimeError:
+                    self._leave(waiting[place:])
+                    raise
+            self._done[candidate.key] = candidate
             why = self._not_for_us(candidate)
             if why is not None:
                 self.tuned.tried.append(_untried(candidate, why))
@@ -113,7 +123,27 @@ class Tuner:
                 raise OutOfTimeError
             if tried.kept:
                 return True
-        return False
+        return self._together()
+
+    def _together(self) -> bool:
+        """Try at once what was faster alone, but not beyond noise; tell whether it was kept."""
+        found = combination(self.tuned.tried, self.tuned.plan, self._done)
+        if found is None or found.keys in self._combined:
+            return False
+        self._combined.add(found.keys)
+        decide = partial(doubted, most=MOST_ROUNDS)
+        compared = self._turns.against(found.plan, "together", decide)
+        proof = self._proved(found.plan, compared) if compared.verdict else None
+        kept = proof is not None and proof.passed is True
+        if kept:
+            self._keep(found.plan, compared, f"then {found.words} took its place")
+        self.tuned.tried = [
+            found.told(one, compared, proof, kept=kept) if one in found.parts else one
+            for one in self.tuned.tried
+        ]
+        if compared.out_of_time:
+            raise OutOfTimeError
+        return kept
 
     def _leave(self, waiting: list[Candidate]) -> None:
         for candidate in waiting:
