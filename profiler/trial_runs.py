@@ -16,6 +16,7 @@ from pathlib import Path
 from speedprof import __version__
 from speedprof.profiler import child, launcher, run_folder
 from speedprof.profiler.errors import SpeedprofError
+from speedprof.profiler.prepared_files import Prepared
 from speedprof.profiler.progress import Followers
 from speedprof.profiler.sampler import Sampler
 from speedprof.profiler.trials import protection
@@ -38,10 +39,16 @@ class Ended:
 
 
 def run(
-    order: launcher.Order, folder: Path, *, limit_s: float, tell: Callable[[int], None]
+    order: launcher.Order,
+    folder: Path,
+    *,
+    limit_s: float,
+    tell: Callable[[int], None],
+    prepared: Prepared | None = None,
 ) -> Ended:
     """Run one trial to its end, or its limit; `tell` hears how many steps it has made.
 
+    What earlier trials `prepared` it finds; the first one's is kept where it ends well.
     `folder` is the trial's own, and new. Raises SpeedprofError where the script cannot be started,
     OSError where the folder cannot be written, KeyboardInterrupt after the trial was ended.
     """
@@ -59,10 +66,15 @@ def run(
     scratch = folder / SCRATCH
     scratch.mkdir()
     try:
+        if prepared is not None:
+            prepared.lay(scratch)
         environment = launcher.environment(order, folder)
         environment |= protection.variables(str(scratch), temporary, environment)
         process = _start(order, folder, environment)
         problem = _follow(process, folder, limit_s, tell)
+        problem = problem or _failure(folder, process.returncode)
+        if prepared is not None and problem is None:
+            prepared.keep(scratch, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         shutil.rmtree(scratch, ignore_errors=True)
@@ -70,7 +82,7 @@ def run(
         folder=folder,
         exit_status=process.returncode,
         wall_s=time.time() - started_at,
-        problem=problem or _failure(folder, process.returncode),
+        problem=problem,
     )
 
 

@@ -107,10 +107,10 @@ def test_together_they_are_kept_where_no_noise_explains_it(tmp_path: Path) -> No
     assert len(trials.made) >= 4  # never after a single round
     first, second = tuning.tuned.tried
     assert first.kept
-    assert first.why.startswith(f"together with {named(BF16)}: 1.13x")
+    assert first.why.startswith(f"together with {named(BF16)}: 1.14x")
     assert first.why.endswith(proved.sentence)
     assert first.measured == parts[0].measured  # its own
-    assert second.why.startswith("together with channels-last: 1.13x")
+    assert second.why.startswith("together with channels-last: 1.14x")
 
 
 def test_what_is_no_faster_together_says_both_and_is_not_tried_a_third_time(

@@ -44,7 +44,7 @@ def prove(safety: str, old: Losses, new: Losses, *, again: Losses, other: Losses
     if not np.isfinite(second).all() and np.isfinite(first).all():
         return Proof(passed=False, sentence="the loss became infinite or no number")
     if safety == "exact":
-        return _exact(first, second, repeats=_same(old, again))
+        return _exact(first, second, repeats=same(old, again))
     if safety == "rounding":
         return _rounding(first, second, _array(again, len(again)))
     return _noise(first, second, _array(other, len(other)))
@@ -81,7 +81,8 @@ def _noise(old: Floats, new: Floats, other: Floats) -> Proof:
     return Proof(passed=apart <= max(allowed, 1e-12), sentence=sentence)
 
 
-def _same(old: Losses, again: Losses) -> bool:
+def same(old: Losses, again: Losses) -> bool:
+    """Tell whether one run repeats the other, as far as both went."""
     length = min(len(old), len(again))
     return length > 0 and list(old[:length]) == list(again[:length])
 

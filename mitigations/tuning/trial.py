@@ -15,6 +15,7 @@ from speedprof.mitigations.plan_files import Remedy
 from speedprof.profiler import launcher, reading, trial_runs, trials
 from speedprof.profiler.interpreter import Target
 from speedprof.profiler.measured_ceilings import FEWEST, Series, series
+from speedprof.profiler.prepared_files import Prepared
 from speedprof.profiler.record import COLUMN
 from speedprof.profiler.record_facts import AppliedFact
 from speedprof.profiler.trials.losses import FACT
@@ -22,6 +23,7 @@ from speedprof.profiler.trials.losses import FACT
 WARMUP = 5  # steps: allocator, autotuning and the loader's first batches
 TRACED = 2  # times as long are trials with windows: steps beside them are left out of the figures
 COMPILING = 10  # further ones where something is compiled
+PREPARED = "prepared"  # folder of what the script prepares before its first step
 COMPILED, KEEPING = "compile-model", "cache-samples"
 Tell = Callable[[str], None]
 Plan = tuple[Remedy, ...]
@@ -109,6 +111,9 @@ class Trials:
     made: list[Trial] = field(default_factory=list)
     epoch_steps: int = 0  # of the training loader; 0: not known
 
+    def __post_init__(self) -> None:
+        self.prepared = Prepared(folder=self.folder / PREPARED)
+
     def run(
         self,
         plan: Plan,
@@ -126,6 +131,7 @@ class Trials:
             folder,
             limit_s=self.length.limit_s if limit_s is None else limit_s,
             tell=lambda steps: self.tell(f"trial {number}, {what}: step {steps}"),
+            prepared=self.prepared,
         )
         measured = series(folder, trials.REAL, self.warmup(plan))
         record = _record(folder)

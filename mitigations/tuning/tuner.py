@@ -11,7 +11,7 @@ from speedprof.mitigations.tuning.budget import PAIRS, Budget, OutOfTimeError
 from speedprof.mitigations.tuning.candidates import COSTS, Candidate, Key, candidates, named
 from speedprof.mitigations.tuning.combining import MOST_ROUNDS, combination
 from speedprof.mitigations.tuning.decision import WORTH, decided, doubted, speedup, superfluous
-from speedprof.mitigations.tuning.proof import Proof, prove
+from speedprof.mitigations.tuning.proof import Proof, prove, same
 from speedprof.mitigations.tuning.trial import KEEPING, Plan, Tell, Trial, Trials
 from speedprof.mitigations.tuning.tuned import Order, Tried, Tuned
 from speedprof.mitigations.tuning.turns import Compared, Turns, UnsteadyError
@@ -59,6 +59,8 @@ class Tuner:
             self.tuned.ended = NO_TIME
         except KeyboardInterrupt:
             self.tuned.ended = "interrupted"
+        finally:
+            self._trials.prepared.forget()
         return self.tuned
 
     def _told(self, what: str) -> None:
@@ -72,11 +74,20 @@ class Tuner:
             more = "; --budget MINUTES gives it more time" if short else ""
             raise SpeedprofError(f"the script cannot be tuned: {first.problem}{more}")
         self.tuned.before = self.tuned.after = first.folder
-        again = self._turns.trial((), "as it is again")
-        if again.problem is not None:
-            raise SpeedprofError(f"the script went well once, and not again: {again.problem}")
+        again = self._as_it_is_again()
+        if self._trials.prepared.there and first.losses and not same(first.losses, again.losses):
+            first, again = again, self._as_it_is_again()  # it drew numbers while it prepared
         self._original = [first, again]
         self._turns.adopt((), (again,))
+
+    def _as_it_is_again(self) -> Trial:
+        again = self._turns.trial((), "as it is again")
+        if again.problem is not None and self._trials.prepared.there:
+            self._trials.prepared.forget()  # it may not want to find what it wrote
+            again = self._turns.trial((), "as it is again")
+        if again.problem is not None:
+            raise SpeedprofError(f"the script went well once, and not again: {again.problem}")
+        return again
 
     # -- one remedy after the other
 
