@@ -9,10 +9,20 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from speedprof.mitigations.applied import attention_pattern, transformers_attention
+from speedprof.mitigations.applied import (
+    attention_pattern,
+    second_derivatives,
+    transformers_attention,
+)
 from speedprof.mitigations.applied.attention_proof import difference
 from speedprof.mitigations.applied.attention_tracing import UNTRACEABLE, Traced, trace
-from speedprof.mitigations.applied.models import Chosen, around_forwards, aside, when_trained
+from speedprof.mitigations.applied.models import (
+    Chosen,
+    around_forwards,
+    aside,
+    tried,
+    when_trained,
+)
 from speedprof.mitigations.applied.process import Applied, Process
 from speedprof.mitigations.applied.twins import HOOKS, PLAIN, Call
 
@@ -20,12 +30,17 @@ MOST_SHAPES = 8  # each is traced and proved, which takes as long as a few passe
 DEPTH = 3  # of functions that a forward calls, in which softmax is looked for
 LEAVES = ("Softmax", "Dropout", "MultiheadAttention")  # no longer called as they were
 THEIRS = ("torch.", "transformers.")
+AGAIN = "differentiates gradients again (create_graph), which fused attention cannot"
 
 
 def apply(process: Process, one: Applied) -> None:
     """Look for attention at the model's first pass; prove each module at its own first call."""
 
     def adopt(model: Any) -> None:
+        where = second_derivatives.asked(model)
+        if where is not None:
+            one.note(f"{where} {AGAIN}")
+            return
         if transformers_attention.adopt(process, one, model):
             return
         writing = [module for module in model.modules() if _may_attend(module)]
@@ -34,16 +49,22 @@ def apply(process: Process, one: Applied) -> None:
             return
         chosen: Chosen[_Module] = Chosen()
         for module in writing:
-            chosen.put(module, _Module(process, one))
+            chosen.put(module, _Module(process, one, type(module).__name__))
         around_forwards(process, chosen, _attending, f"{one.name}: in one kernel")
 
-    when_trained(process, one.name, adopt)
+    when_trained(process, one, adopt)
 
 
 def _attending(original: Any, known: _Module, module: Any, call: Call) -> Any:
+    import torch
+
     arguments, keywords = call
-    forward = known.forward(original, module, call) or original
-    return forward(module, *arguments, **keywords)
+    forward = known.forward(original, module, call)
+    if forward is None or torch.compiler.is_compiling():
+        return (forward or original)(module, *arguments, **keywords)
+    changed = functools.partial(forward, module, *arguments, **keywords)
+    own = functools.partial(original, module, *arguments, **keywords)
+    return tried(changed, own, known.give_up)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +81,8 @@ class _Variant:
 class _Module:
     """The forwards that stand in for one module's own."""
 
-    def __init__(self, process: Process, one: Applied) -> None:
-        self._one = one
+    def __init__(self, process: Process, one: Applied, name: str) -> None:
+        self._one, self._name = one, name
         self._variants: list[_Variant] = []
         self._build = process.fence.guard(f"remedy {one.name}", self._built)
         self._replaced = self._given_up = False
@@ -86,6 +107,11 @@ class _Module:
         self._variants.append(variant)
         return variant.forward
 
+    def give_up(self, why: str) -> None:
+        self._given_up = True
+        self._one.effects -= self._replaced
+        self._one.note(f"{self._name} fails in one kernel and runs as it is written: {why}")
+
     def _holds(self, variant: _Variant, module: Any) -> bool:
         """Tell whether the module is as it was when its forward was rewritten."""
         import torch
@@ -98,7 +124,7 @@ class _Module:
             )
         if not same:
             self._given_up = True
-            self._one.note(f"{type(module).__name__} changed meanwhile; it runs as it is written")
+            self._one.note(f"{self._name} changed meanwhile; it runs as it is written")
         return same
 
     def _built(self, original: Any, module: Any, call: Call) -> _Variant | None:
@@ -108,10 +134,10 @@ class _Module:
             with aside():
                 found = _rewritten(original, module, call, fold=fold)
         except UNTRACEABLE as error:
-            self._one.note(f"{type(module).__name__} stays as it is: {_first_line(error)}")
+            self._one.note(f"{self._name} stays as it is: {_said(error)}")
             return None
         if isinstance(found, str):
-            self._one.note(f"{type(module).__name__} stays as it is: {found}")
+            self._one.note(f"{self._name} stays as it is: {found}")
             return None
         if not self._replaced:
             self._one.effects += 1
@@ -165,7 +191,7 @@ def _function(traced: Traced) -> Any:
 def _may_attend(module: Any) -> bool:
     """Tell whether a module's own code, or what it calls, takes a softmax and multiplies."""
     kind = type(module)
-    if kind.__module__.startswith(THEIRS):
+    if kind.__module__.startswith(THEIRS) or "forward" in vars(module):
         return False
     leaves = {type(child).__name__ for child in module.children()}
     if "MultiheadAttention" in leaves:
@@ -242,5 +268,5 @@ def _has(module: Any, path: str) -> bool:
     return _at(module, path) is not None
 
 
-def _first_line(error: Exception) -> str:
+def _said(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

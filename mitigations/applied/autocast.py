@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
-from speedprof.mitigations.applied.models import around_forward, when_trained
+from speedprof.mitigations.applied.models import around_forward, tried, when_trained
 from speedprof.mitigations.applied.process import Applied, Process
 
 
@@ -26,9 +27,14 @@ def cast_models(
     one: Applied,
     half: Any,
     hindrance: Callable[[str], str | None],
+    *,
     adopted: Callable[[Any], None] = lambda _model: None,
+    let_go: Callable[[Any], None] = lambda _model: None,
 ) -> None:
-    """Run trained models under autocast in type `half`, unless there is a hindrance."""
+    """Run trained models under autocast in type `half`, unless there is a hindrance.
+
+    `adopted` and `let_go` are told of each model; of the latter where it fails under autocast.
+    """
 
     def adopt(model: Any) -> None:
         import torch
@@ -42,24 +48,49 @@ def cast_models(
         if why is not None:
             one.note(why)
             return
-        around_forward(process, model, _casting(device, half), f"{one.name}: autocast")
-        adopted(model)
-        one.effects += 1
+        casting = _Casting(one, device, half, let_go)
+        if around_forward(process, one, model, casting.forward, "autocast"):
+            adopted(model)
+            one.effects += 1
 
-    when_trained(process, one.name, adopt)
+    when_trained(process, one, adopt)
 
 
-def _casting(device: str, half: Any) -> Any:
-    import torch
+class _Casting:
+    """Runs a model's forward under autocast, for as long as that works.
 
-    def forward(original: Any, module: Any, *arguments: Any, **keywords: Any) -> Any:
-        if torch.is_autocast_enabled(device):  # the script's own
-            return original(module, *arguments, **keywords)
-        with torch.autocast(device, dtype=half):
-            out = original(module, *arguments, **keywords)
-        return _in_float32(out, half)
+    Not every operator takes half precision: `torch.nn.BCELoss`, transforms of Fourier or a sum
+    into float32 do not.
+    """
 
-    return forward
+    def __init__(
+        self, one: Applied, device: str, half: Any, let_go: Callable[[Any], None]
+    ) -> None:
+        self._one, self._device, self._half, self._let_go = one, device, half, let_go
+        self._given_up = False
+
+    def forward(self, original: Any, module: Any, *arguments: Any, **keywords: Any) -> Any:
+        import torch
+
+        own = functools.partial(original, module, *arguments, **keywords)
+        if self._given_up or torch.is_autocast_enabled(self._device):  # the script's own
+            return own()
+
+        def cast() -> Any:
+            with torch.autocast(self._device, dtype=self._half):
+                out = own()
+            return _in_float32(out, self._half)
+
+        if torch.compiler.is_compiling():
+            return cast()
+        return tried(cast, own, functools.partial(self._give_up, module))
+
+    def _give_up(self, module: Any, why: str) -> None:
+        self._given_up = True
+        self._one.effects -= 1
+        name = type(module).__name__
+        self._one.note(f"{name} fails under autocast and runs without it: {why}")
+        self._let_go(module)
 
 
 def _in_float32(value: Any, half: Any) -> Any:

@@ -37,10 +37,10 @@ class News:
     def end(self) -> None:
         from torch._dynamo.callback import callback_handler
 
-        if self._listening:
+        self._listening = False
+        if self._starts in callback_handler.start_callbacks:  # `torch._dynamo.reset` forgets them
             callback_handler.remove_start_callback(self._starts)
             callback_handler.remove_end_callback(self._ends)
-            self._listening = False
 
     def _starts(self, *_what: Any) -> None:
         self._began = time.perf_counter_ns()

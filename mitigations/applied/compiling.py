@@ -7,9 +7,11 @@ import statistics
 import time
 from typing import Any
 
+from speedprof.mitigations.applied import second_derivatives
+from speedprof.mitigations.applied.compiled_backward import Backwards
 from speedprof.mitigations.applied.compiler_news import News
-from speedprof.mitigations.applied.models import when_trained
-from speedprof.mitigations.applied.process import REFUSALS, Applied, Process
+from speedprof.mitigations.applied.models import tried, when_trained
+from speedprof.mitigations.applied.process import Applied, Process
 
 # Entering a graph and leaving it in backward (guards, the call, autograd's part) costs 0.09 ms on
 # a CPU core, launching an operator in both directions 0.007 ms: measured with one thread on
@@ -20,8 +22,8 @@ DEAR = 0.1  # of the time from pass to pass, that entering graphs may take
 BEFORE = 5  # passes without the compiler, to compare with; they are still warming up themselves
 FEWEST = 8  # passes with it before steps are compared
 KEPT = 200  # of the latest passes
-FAILURES = (*REFUSALS, AssertionError, AttributeError, LookupError, OSError)
 ON_GRAPHS = ("reduce-overhead", "max-autotune")  # modes that record CUDA graphs
+AGAIN = "differentiates gradients again (create_graph), which compiled graphs cannot"
 
 
 def apply(process: Process, one: Applied) -> None:
@@ -29,11 +31,16 @@ def apply(process: Process, one: Applied) -> None:
 
     `torch._dynamo.config.suppress_errors` lets a frame that fails run without the compiler, and
     the backward pass is compiled together with the forward pass, where a failure can be caught.
+    What that is given is not written over: it may run again, for `retain_graph` or after failing.
     """
 
     def adopt(model: Any) -> None:
         if model._compiled_call_impl is not None:  # noqa: SLF001 - torch has no other sign
             one.note("the script compiles the model itself")
+            return
+        where = second_derivatives.asked(model)
+        if where is not None:
+            one.note(f"{where} {AGAIN}")
             return
         _fall_back(process, one)
         compiled = _Compiled(process, one, model)
@@ -41,20 +48,21 @@ def apply(process: Process, one: Applied) -> None:
         process.changed(f"{type(model).__name__}: {one.name}", compiled.undo)
         process.at_end.append(compiled.tell)
 
-    when_trained(process, one.name, adopt)
+    when_trained(process, one, adopt)
 
 
 def _fall_back(process: Process, one: Applied) -> None:
     from torch._dynamo import config as dynamo
     from torch._functorch import config as autograd
 
-    for config, name in (
-        (dynamo, "suppress_errors"),
-        (autograd, "force_non_lazy_backward_lowering"),
+    for config, name, wanted in (
+        (dynamo, "suppress_errors", True),
+        (autograd, "force_non_lazy_backward_lowering", True),
+        (autograd, "donated_buffer", False),
     ):
         before = getattr(config, name, None)
-        if before is False:
-            setattr(config, name, True)
+        if before is (not wanted):
+            setattr(config, name, wanted)
             undo = functools.partial(setattr, config, name, before)
             process.changed(f"{config.__name__}.{name}: {one.name}: fall back", undo)
 
@@ -67,6 +75,10 @@ class _Compiled:
         self._mode = str(one.parameters["mode"])
         self._news = News()
         self._look = process.fence.guard(f"remedy {one.name}: look", self._looked)
+        self._watch = process.fence.guard(f"remedy {one.name}: watch", self._watched)
+        self._backwards = Backwards(process, one.name, self._backward_failed)
+        self._again = False  # gradients are differentiated
+        self._over = False
         self._call: Any = None  # the compiled one
         self._on_graphs = False  # CUDA's
         self._began = 0  # ns, of the pass before; 0 where something else came between
@@ -82,12 +94,11 @@ class _Compiled:
             return plain(*arguments, **keywords)
         self._look(training)
         if self._call is None:
-            return plain(*arguments, **keywords)
-        try:
-            made = self._call(*arguments, **keywords)
-        except FAILURES as error:
-            made = plain(*arguments, **keywords)  # raises what is the script's own fault
-            self._drop(f"the compiled model failed ({_first_line(error)})")
+            made = plain(*arguments, **keywords)
+            self._watch(made)
+            return made
+        compiled = functools.partial(self._call, *arguments, **keywords)
+        made = tried(compiled, functools.partial(plain, *arguments, **keywords), self._failed)
         return _apart(made) if self._on_graphs else made
 
     def _looked(self, training: bool) -> None:
@@ -99,19 +110,36 @@ class _Compiled:
             times.append((now - self._began) / 1e9)
             del times[:-KEPT]
         self._began = now if training else 0
-        if self._call is None and len(self._before) >= BEFORE - 1:
+        if self._again:
+            self._drop(f"the script {AGAIN}")
+        elif self._call is None and len(self._before) >= BEFORE - 1:
             self._compile()
         elif self._call is not None and compiled_meanwhile:
             why = self._storm()
             if why is not None:
                 self._drop(why)
 
+    def _watched(self, made: Any) -> None:
+        """See whether the gradients of what a pass made are to be differentiated again."""
+        import torch
+        from torch.utils import _pytree
+
+        for one in _pytree.tree_leaves(made):
+            if isinstance(one, torch.Tensor) and one.grad_fn is not None:
+                one.register_hook(self._differentiated)
+
+    def _differentiated(self, _gradient: Any) -> None:
+        import torch
+
+        self._again = self._again or torch.is_grad_enabled()
+
     def _compile(self) -> None:
         import torch
 
         mode = None if self._mode == "default" else self._mode
         self._news.begin()
-        self._call = torch.compile(self._model._call_impl, mode=mode)  # noqa: SLF001
+        compiled = torch.compile(self._model._call_impl, mode=mode)  # noqa: SLF001
+        self._call = self._backwards.around(compiled)
         self._one.effects += 1
         on_gpu = any(p.is_cuda for p in self._model.parameters())
         self._on_graphs = self._mode in ON_GRAPHS and on_gpu
@@ -145,12 +173,21 @@ class _Compiled:
             f"{news.reasons()}"
         )
 
+    def _failed(self, why: str) -> None:
+        self._drop(f"the compiled model failed ({why})")
+
+    def _backward_failed(self, why: str) -> None:
+        self._drop(f"the compiled backward pass failed ({why})")
+
     def _drop(self, why: str) -> None:
+        if self._over:
+            return
         self._one.note(f"the model runs without the compiler: {why}")
         self._one.effects -= self._call is not None
         self.undo()
 
     def undo(self) -> None:
+        self._over = True
         self._news.end()
         if self._model._compiled_call_impl is self:  # noqa: SLF001
             self._model._compiled_call_impl = None  # noqa: SLF001
@@ -158,6 +195,8 @@ class _Compiled:
     def tell(self) -> None:
         """Say into how many graphs the model fell and why, how long it took, and when it paid."""
         news, one = self._news, self._one
+        if self._call is None and self._over:
+            return
         if self._call is None:
             one.note(f"the training ended before its pass {BEFORE + 1}, at which it is compiled")
             return
@@ -189,8 +228,3 @@ def _apart(made: Any) -> Any:
 
 def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

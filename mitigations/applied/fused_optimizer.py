@@ -44,8 +44,30 @@ def _building(process: Process, one: Applied, kind: Any) -> Any:
         build = functools.partial(original, optimizer)
         if not fence(one, build, kind.__name__, (positional, keywords)):
             original(optimizer, *positional, **keywords)
+        elif optimizer.defaults.get("fused"):
+            _watch(process, one, optimizer)
 
     return initialise
+
+
+def _watch(process: Process, one: Applied, optimizer: Any) -> None:
+    """Look at an optimizer's first gradients: fused ones refuse the sparse, as of an Embedding."""
+    handle: Any = None
+
+    def look(optimizer: Any, _arguments: Any, _keywords: Any) -> None:
+        parameters = (p for group in optimizer.param_groups for p in group["params"])
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if gradients:
+            handle.remove()
+        if any(gradient.is_sparse for gradient in gradients):
+            for held in (optimizer.defaults, *optimizer.param_groups):
+                held["fused"] = None  # what torch finds best, as without us
+            optimizer._step_supports_amp_scaling = False  # noqa: SLF001 - GradScaler asks for it
+            one.effects -= 1
+            one.note(f"{type(optimizer).__name__} cannot be fused: gradients of it are sparse")
+
+    guard = process.fence.guard(f"remedy {one.name}: gradients", look)
+    handle = optimizer.register_step_pre_hook(guard)
 
 
 def _kept(positional: tuple[Any, ...], keywords: dict[str, Any]) -> Call:

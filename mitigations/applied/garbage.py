@@ -21,6 +21,7 @@ def apply(process: Process, one: Applied) -> None:
     import torch
 
     before = gc.get_threshold()
+    ours = (max(before[0], THRESHOLD), *before[1:])
     original = torch.optim.Optimizer.zero_grad
 
     def freeze() -> None:
@@ -28,7 +29,7 @@ def apply(process: Process, one: Applied) -> None:
             return
         gc.collect()
         gc.freeze()
-        gc.set_threshold(max(before[0], THRESHOLD), *before[1:])
+        gc.set_threshold(*ours)
         one.effects += 1
 
     fence = process.fence.guard(f"remedy {one.name}", freeze)
@@ -44,7 +45,8 @@ def apply(process: Process, one: Applied) -> None:
 
     def undo() -> None:
         if one.effects:
-            gc.set_threshold(*before)
+            if gc.get_threshold() == ours:
+                gc.set_threshold(*before)
             gc.unfreeze()
 
     process.changed(f"gc.threshold: {one.name}: {THRESHOLD}", undo)

@@ -30,7 +30,10 @@ def apply(process: Process, one: Applied) -> None:
     )
 
     scaling = _Scaling(one)
-    cast_models(process, one, torch.float16, lambda _device: None, scaling.adopt)
+    cast_models(
+        process, one, torch.float16, lambda _device: None,
+        adopted=scaling.adopt, let_go=scaling.let_go,
+    )  # fmt: skip
     process.patches.replace(
         torch.autograd, "backward", scaling.around(torch.autograd.backward),
         reason=f"{one.name}: scale, and unscale at once",
@@ -80,6 +83,9 @@ class _Scaling:
     def adopt(self, model: Any) -> None:
         self._models.add(model)
 
+    def let_go(self, model: Any) -> None:
+        self._models.discard(model)
+
     def leaving(self, original: Any) -> Any:
         @functools.wraps(original)
         def scale(scaler: Any, outputs: Any) -> Any:
@@ -100,17 +106,19 @@ class _Scaling:
                 return original(tensors, grad_tensors, *arguments, **keywords)
             self._begin(losses[0].device)
             self._multiply(self._scale)
-            scaled = self._scaled(losses, grad_tensors)
-            out = original(losses, scaled, *arguments, **keywords)
-            self._unscale()
-            return out
+            try:
+                scaled = self._scaled(losses, grad_tensors)
+                return original(losses, scaled, *arguments, **keywords)
+            finally:  # a script may catch what is raised, and go on with what it had
+                self._unscale()
 
         return backward
 
     def _scales(self, losses: list[Any], arguments: Any, keywords: Any) -> bool:
         """Tell whether to scale: not for gradients of gradients, which are no leaves."""
         graph = arguments[1] if len(arguments) > 1 else keywords.get("create_graph", False)
-        return bool(self._models) and not self._own and bool(losses) and not graph
+        tensors = bool(losses) and all(map(_is_tensor, losses))
+        return tensors and bool(self._models) and not self._own and not graph
 
     def _begin(self, device: Any) -> None:
         import torch
@@ -178,7 +186,7 @@ class _Scaling:
 
     def before_step(self, optimizer: Any, _arguments: Any, _keywords: Any) -> None:
         """Take the gradients away where they are not finite: the step then changes nothing."""
-        if self._scale is None or self._own:
+        if self._scale is None or self._own or not self._models:
             return
         if self._skip is None:
             self._skip = bool(self._overflow.item() > 0)

@@ -26,6 +26,10 @@ class RandomStates:
             for one, state in zip(self._generators, self._torch, strict=True)
         ):
             return True
+        return self.moved_beside_torch()
+
+    def moved_beside_torch(self) -> bool:
+        """Tell whether that of Python or of NumPy has drawn since."""
         if random.getstate() != self._python:
             return True
         return self._numpy is not None and not _alike(self._numpy.get_state(), self._legacy)

@@ -10,6 +10,7 @@ from speedprof.mitigations.applied.process import Applied, Process
 from speedprof.mitigations.applied.twins import Call, same_random, undropped
 
 WRITTEN_OUT, FUSED = "eager", "sdpa"
+WEIGHTS = "output_attentions"  # the argument that asks for them
 
 
 def adopt(process: Process, one: Applied, model: Any) -> bool:
@@ -24,7 +25,7 @@ def adopt(process: Process, one: Applied, model: Any) -> bool:
         one.note(f"{type(inner).__name__} has no fused attention")
     else:
         switch = _Switch(process, one)
-        around_forward(process, inner, switch.forward, f"{one.name}: prove it")
+        around_forward(process, one, inner, switch.forward, "prove it")
     return True
 
 
@@ -42,7 +43,7 @@ class _Switch:
     def __init__(self, process: Process, one: Applied) -> None:
         self._process, self._one = process, one
         self._decide = process.fence.guard(f"remedy {one.name}: transformers", self._decided)
-        self._done = False
+        self._done = self._agreed = False
 
     def forward(self, original: Any, model: Any, *arguments: Any, **keywords: Any) -> Any:
         import torch
@@ -50,6 +51,13 @@ class _Switch:
         if not self._done and not torch.compiler.is_compiling():
             self._done = True
             self._decide(original, model, (arguments, keywords))
+            if not self._agreed and _implementation(model) == FUSED:
+                model.set_attn_implementation(WRITTEN_OUT)
+        if self._agreed and keywords.get(WEIGHTS):
+            self._agreed = False
+            self._one.effects -= 1
+            self._one.note(f"{type(model).__name__} is asked for its weights, which it now has")
+            model.set_attn_implementation(WRITTEN_OUT)
         return original(model, *arguments, **keywords)
 
     def _decided(self, original: Any, model: Any, call: Call) -> None:
@@ -57,10 +65,10 @@ class _Switch:
         model.set_attn_implementation(FUSED)
         apart = _apart(written, _outputs(original, model, call))
         if apart is not None or _implementation(model) != FUSED:
-            model.set_attn_implementation(WRITTEN_OUT)
             why = apart or "transformers refused it"
             self._one.note(f"{type(model).__name__} stays as it is: {why}")
             return
+        self._agreed = True
         self._one.effects += 1
         self._process.changed(
             f"{type(model).__name__}.attn_implementation: {self._one.name}: {FUSED}",
@@ -76,7 +84,8 @@ def _outputs(original: Any, model: Any, call: Call) -> list[Any]:
         made = original(model, *arguments, **keywords)
     inside = made.values() if isinstance(made, dict) else made
     inside = (inside,) if isinstance(inside, torch.Tensor) else inside
-    return [one for one in inside if isinstance(one, torch.Tensor)]  # no caches
+    several = (one if isinstance(one, (list, tuple)) else (one,) for one in inside)
+    return [one for each in several for one in each if isinstance(one, torch.Tensor)]  # no caches
 
 
 def _apart(first: list[Any], second: list[Any]) -> str | None:
