@@ -133,11 +133,10 @@ def _write(changes: Sequence[Change]) -> list[Path]:
 def _show(change: Change) -> None:
     from speedprof.reports.escape import visible
 
-    lines = diff(change)
-    if not os.isatty(1):  # for `patch`: bytes as the file has them
-        click.echo("".join(lines).encode(change.source.encoding.replace("-sig", "")), nl=False)
+    if not os.isatty(1):
+        click.echo(patch(change), nl=False)
         return
-    for line in lines:
+    for line in diff(change):
         shown = visible(line.rstrip("\r\n").replace("\t", "    "))
         click.echo(_colored(shown) if closing.colored(1) else shown)
 
@@ -157,6 +156,11 @@ def diff(change: Change) -> list[str]:
     source, plain = change.source, change.source.encoding.replace("-sig", "")  # the mark is text
     before, after = source.content.decode(plain), source.encoded(change.text).decode(plain)
     return list(_ended(difflib.unified_diff(_lines(before), _lines(after), *names)))
+
+
+def patch(change: Change) -> bytes:
+    """Return the diff for `patch`: bytes as the file has them."""
+    return "".join(diff(change)).encode(change.source.encoding.replace("-sig", ""))
 
 
 def _lines(text: str) -> list[str]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from speedprof.mitigations.tuning.tuned import Tried, Tuned
     from speedprof.profiler.run import Run
 
+DIFF = "plan.diff"
 INTERRUPTED = 130  # as shells count SIGINT
 
 
@@ -115,10 +116,13 @@ def command(
     finally:
         line.clear()
     page = _report(tuned)
+    written = _written(tuned, kept, before) if kept is not None and before is not None else None
     if as_json:
         click.echo((tuned.folder / "tune.json").read_text("utf-8"), nl=False)
     else:
         _print(tuned, shlex.join(ctx.meta["speedprof.rest"]), kept, quiet=quiet)
+        if written is not None and not quiet:
+            click.echo(written)
         if page is not None:
             click.echo(f"Report: {closing.shown_path(page)}")
     ctx.exit(INTERRUPTED if tuned.ended == "interrupted" else 0)
@@ -134,6 +138,31 @@ def _report(tuned: Tuned) -> Path | None:
         click.echo(f"speedprof: the report could not be written ({error})", err=True)
         return None
     return tuned.after / closing.PAGE
+
+
+def _written(tuned: Tuned, plan: Path, before: Run) -> str:
+    """Write the plan as a diff of the script beside it; say where, and what it leaves out."""
+    from speedprof.commands import apply
+    from speedprof.mitigations.rewrite import proposal, targets
+    from speedprof.mitigations.rewrite.order import REFUSED
+    from speedprof.reports.escape import visible
+
+    try:
+        found = targets.targets(before)
+        made = proposal.propose(found, proposal.orders(before, tuned.plan))
+        left = [f"{one.name} ({one.why})" for one in made.outcomes if one.state == REFUSED]
+        if not made.changes:
+            return f"No diff: {visible('; '.join(left))}"
+        path = tuned.folder / DIFF
+        path.write_bytes(b"".join(apply.patch(change) for change in made.changes))
+    except (SpeedprofError, OSError) as error:
+        return f"No diff: {visible(str(error))}"
+    without = f", without {visible('; '.join(left))}" if left else ""
+    words = [closing.shown_path(plan), closing.shown_path(Path(before.folder))]
+    return (
+        f"Diff: {closing.shown_path(path)}{without}\n"
+        f"  speedprof apply --plan {shlex.join(words)} --write"
+    )
 
 
 def _loaded(folder: Path | None) -> Run | None:

@@ -278,6 +278,15 @@ def test_a_child_says_nothing_of_its_parents_plan(tmp_path: Path) -> None:
     assert done.stderr.decode().count("in force") == 1
 
 
+def test_workers_that_import_the_script_again_say_nothing(tmp_path: Path) -> None:
+    first = APPLY.format(plan="fused-optimizer")
+    spawning = TRAIN.replace("batch_size=4)", "batch_size=4, num_workers=2, **SPAWN)")
+    text = spawning.format(first=first, second="SPAWN = {'multiprocessing_context': 'spawn'}")
+    done = bare(sys.executable, script(tmp_path, text), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stderr.decode().count("speedprof:") == 1
+
+
 def test_probes_lie_above_a_plan_that_comes_later(tmp_path: Path) -> None:
     with in_process.measuring(tmp_path, windows=False) as session:
         before = DataLoader(range(8), 4)  # type: ignore[arg-type]

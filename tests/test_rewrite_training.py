@@ -273,6 +273,13 @@ def test_a_model_that_a_class_keeps_is_found() -> None:
          "bf16-autocast", "trains in float16 already"),
         ("# what is trained", "gc = torch.autocast('cuda', enabled=options.amp)", "bf16-autocast",
          "has an autocast of its own"),
+        ("optimizer.step()", "optimizer.step(); keep(scores.cpu().numpy())", "bf16-autocast",
+         "line 27 hands a tensor to NumPy, which has no bfloat16"),
+        ("optimizer.step()", "optimizer.step(); keep(scores.float().numpy())", "bf16-autocast",
+         None),
+        ("def main", "class Net(nn.Module):\n    def compile(self):\n        pass\n\n\ndef main",
+         "compile-model", "line 10 defines a compile() of the model's own"),
+        ("def main", "def compile(x):\n    pass\n\n\ndef main", "compile-model", None),
         ("import time", "import gc; gc.disable()", "collect-garbage-less",
          "line 2 decides on it itself: gc.disable()"),
     ],
@@ -300,11 +307,6 @@ def test_what_the_source_does_already_stays() -> None:
         "with torch.autocast('cuda'):\n                scores = model(images)",
     )
     unchanged(cast, "bf16-autocast")
-
-
-def test_a_name_of_no_remedy_that_writes_is_refused_with_another_way() -> None:
-    _, made = outcome("x = 1\n", "cache-samples")
-    assert "`speedprof run --apply cache-samples`" in made.why
 
 
 def test_blank_lines_and_comments_stay_with_what_they_belong_to() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import multiprocessing
 import os
 import sys
 from collections.abc import Iterable
@@ -133,12 +134,19 @@ class AppliedPlan:
         said = str(self)
         _in_force.remove(self)
         if self._session is None:
-            _tell("; ".join([said, *self._process.undo()]))
+            left = self._process.undo()
+            if not self._idle():
+                _tell("; ".join([said, *left]))
         elif self._session.over:
             self._process.undo()
             self._session.patches.undo()  # probes that lay below, if any
         else:
             self._session.beneath(self._process.undo)
+
+    def _idle(self) -> bool:
+        """Whether this is a process of `multiprocessing`, a loader's worker say, without a use."""
+        child = multiprocessing.parent_process() is not None
+        return child and not any(one.effects for one in self.applied)
 
 
 def _tell(said: str) -> None:

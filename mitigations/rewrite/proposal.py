@@ -177,7 +177,7 @@ def _decision(advice: Advice) -> str:
     if advice.mitigation.changes_training:
         return f"it changes what is trained; `speedprof explain {name}`"
     if name in AUTOMATIC and name not in REWRITINGS:
-        return f"it is no rewriting; `speedprof run --apply {name}` puts it in force"
+        return f"it is a call of speedprof.apply() at the top; `--remedy {name}` writes it"
     if name not in REWRITINGS:
         return f"it is yours to write; `speedprof explain {name}`"
     return f"it adds too little to the others, or may cost time; `--remedy {name}` writes it"

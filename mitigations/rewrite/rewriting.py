@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import libcst as cst
 
+from speedprof.mitigations.applied.automatic import AUTOMATIC
 from speedprof.mitigations.rewrite import (
+    apply_call,
     autocast,
     channels_last,
     compile_model,
@@ -26,7 +28,7 @@ from speedprof.mitigations.rewrite.order import REFUSED, UNCHANGED, WRITTEN, Ord
 
 Rewriting = Callable[[Code, Order], None]
 
-REWRITINGS: Mapping[str, Rewriting] = {  # in the order in which they are made
+REWRITINGS: dict[str, Rewriting] = {  # in the order in which they are made
     "loader-workers": loader_arguments.rewrite,
     "in-process-loading": loader_arguments.rewrite,
     "persistent-workers": loader_arguments.rewrite,
@@ -45,8 +47,12 @@ REWRITINGS: Mapping[str, Rewriting] = {  # in the order in which they are made
     "cudnn-benchmark": flags.benchmark,
     "fewer-threads": flags.threads,
 }
+# all others that can be put in force: by a call at the top, where they are asked for by name
+BY_CALL: dict[str, Rewriting] = {
+    name: apply_call.rewrite for name in AUTOMATIC if name not in REWRITINGS
+}
 LOADING = tuple(n for n, how in REWRITINGS.items() if how is loader_arguments.rewrite)
-ONCE = ("tf32", "cudnn-benchmark", "fewer-threads")  # in the script itself, nowhere else
+ONCE = ("tf32", "cudnn-benchmark", "fewer-threads", *BY_CALL)  # in the script itself, nowhere else
 WITH_LOADER = (*LOADING, "non-blocking-copies")
 
 
@@ -62,8 +68,8 @@ def rewrite(source: str, orders: Sequence[Order]) -> tuple[str, list[Outcome]]:
         return source, _none(orders, "its text cannot be kept; please report this as a bug")
     places = {one.known.loader_line: _place(code, one) for one in orders}
     outcomes: dict[str, Outcome] = {}
-    names = list(REWRITINGS)
-    known = [one for one in orders if one.name in REWRITINGS]
+    names = [*REWRITINGS, *BY_CALL]
+    known = [one for one in orders if one.name in names]
     for order in sorted(known, key=lambda one: names.index(one.name)):
         place = places[order.known.loader_line]
         if isinstance(place, Refused) and order.name in WITH_LOADER:
@@ -93,7 +99,7 @@ def _place(code: Code, order: Order) -> int | Refused | None:
 def _written(code: Code, source: str, order: Order) -> tuple[str, Outcome]:
     code.forget()
     try:
-        REWRITINGS[order.name](code, order)
+        (REWRITINGS | BY_CALL)[order.name](code, order)
     except Refused as refused:
         absent = isinstance(refused, Absent)
         return source, Outcome(name=order.name, state=REFUSED, why=str(refused), absent=absent)
