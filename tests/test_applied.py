@@ -101,7 +101,7 @@ def test_an_iterable_dataset_gets_no_workers(process: Process) -> None:
 def test_what_cannot_be_pickled_gets_no_workers_where_they_are_spawned(
     process: Process, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(multiprocessing, "get_start_method", lambda: "spawn")
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda **_: "spawn")
     one = applied(process, "loader-workers", num_workers=2)
     dataset = Numbers()
     dataset.key = lambda: 0  # type: ignore[attr-defined]

@@ -138,7 +138,7 @@ def test_transforms_that_are_lambdas_train_on_without_spawned_workers(
 
     with apply("loader-workers=1"):
         assert DataLoader(Doubled(), 2).num_workers == 1  # forked workers inherit them
-    monkeypatch.setattr(multiprocessing, "get_start_method", lambda: "spawn")
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda **_: "spawn")
     with apply("loader-workers=1"):
         loader = DataLoader(Doubled(), 2)
         assert loader.num_workers == 0

@@ -6,6 +6,7 @@ import io
 import itertools
 import multiprocessing
 import pickle
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -34,9 +35,16 @@ def hindrance(dataset: Any, context: Any = None, collate: Any = None) -> str | N
     """
     from torch.utils.data import IterableDataset
 
-    kind = type(dataset).__name__
+    kind, method = type(dataset).__name__, start_method(context)
     if isinstance(dataset, IterableDataset):
         return f"{kind} is iterable, and every worker would yield all of it"
+    return _kept(dataset, kind) or (
+        None if method == "fork" else _unsent(dataset, collate, method)
+    )
+
+
+def _kept(dataset: Any, kind: str) -> str | None:
+    """Return what a data set keeps that processes cannot share."""
     for name, value in itertools.islice(_held(dataset), MOST_LOOKED_AT):
         if getattr(value, "is_cuda", False) is True:
             return f"{kind} keeps tensors on the GPU, which forked processes cannot use"
@@ -47,18 +55,41 @@ def hindrance(dataset: Any, context: Any = None, collate: Any = None) -> str | N
             )
         if _named(value, THREADS):
             return f"{kind} keeps a thread ({name}), which forked processes do not have"
-    if _method(context) != "fork":
-        try:
-            pickle.dumps((dataset, collate))
-        except UNPICKLABLE as error:
-            return f"{kind} cannot be pickled ({error})"
     return None
 
 
-def _method(context: Any) -> str:
-    """Return how workers are started."""
-    method = getattr(context, "get_start_method", lambda: context)()
-    return str(method or multiprocessing.get_start_method())
+def _unsent(dataset: Any, collate: Any, method: str) -> str | None:
+    """Return why a data set cannot be sent to processes that are not forked."""
+    if _runs_again():
+        return (
+            f"workers are started by {method}, which would run the script again: its training "
+            'does not stand below `if __name__ == "__main__":`'
+        )
+    try:
+        pickle.dumps((dataset, collate))
+    except UNPICKLABLE as error:
+        return f"{type(dataset).__name__} cannot be pickled ({error})"
+    return None
+
+
+def start_method(context: Any = None) -> str:
+    """Return how workers are started, and leave it open where the script has not decided yet."""
+    if isinstance(context, str):
+        return context
+    asked = (context or multiprocessing).get_start_method(allow_none=True)
+    return str(asked or multiprocessing.get_all_start_methods()[0])  # the first is the default
+
+
+def _runs_again() -> bool:
+    """Tell whether a process that is not forked would train, too: it imports the script."""
+    path = getattr(sys.modules.get("__main__"), "__file__", None)
+    if path is None:
+        return False
+    try:
+        with open(path, "rb") as file:
+            return b"__name__" not in file.read()
+    except OSError:
+        return False  # nor can the process read it
 
 
 def _held(dataset: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:

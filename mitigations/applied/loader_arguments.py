@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 from speedprof.mitigations.applied.hindrances import hindrance
+from speedprof.mitigations.applied.kept_workers import KeptWorkers
 from speedprof.mitigations.applied.process import (
     Applied,
     Process,
@@ -21,6 +22,7 @@ NEUTRAL: dict[str, Any] = {  # what goes with no workers
     "multiprocessing_context": None,
     "timeout": 0,
 }
+Call = tuple[Any, Any, Any]  # what builds, and the script's arguments
 HINDERING = ("dataset", "multiprocessing_context", "collate_fn")
 
 
@@ -29,18 +31,19 @@ def apply(process: Process, one: Applied) -> None:
     from torch.utils.data import DataLoader
 
     fallback = Fallback(process, one) if one.parameters.get("num_workers") else None
+    kept = KeptWorkers(process, one) if one.parameters.get("persistent_workers") else None
     original = DataLoader.__init__
     fence = process.fence.guard(f"remedy {one.name}: build", _build)
     watch = process.fence.guard(f"remedy {one.name}: watch", _watch)
 
     @functools.wraps(original)
     def initialise(loader: Any, *positional: Any, **keywords: Any) -> None:
-        build = functools.partial(original, loader)
+        build, untouched = functools.partial(original, loader), dict(vars(loader))
         changed = fence(one, build, positional, keywords)
         if not changed:
+            _blank(loader, untouched)
             original(loader, *positional, **keywords)
-        if fallback is not None:
-            watch(fallback, loader, changed, (build, positional, keywords))
+        watch(fallback, kept, loader, changed, (build, positional, keywords))
 
     process.patches.replace(
         DataLoader, "__init__", initialise, reason=f"{one.name}: {_shown(one.parameters)}"
@@ -54,14 +57,25 @@ def _build(one: Applied, build: Any, positional: Any, keywords: Any) -> bool:
     )
 
 
-def _watch(fallback: Fallback, loader: Any, changed: Any, call: tuple[Any, Any, Any]) -> None:
+def _blank(loader: Any, untouched: dict[str, Any]) -> None:
+    """Forget what was built in vain: torch lets much of a loader be set only once."""
+    vars(loader).clear()
+    vars(loader).update(untouched)
+
+
+def _watch(
+    fallback: Fallback | None, kept: KeptWorkers | None, loader: Any, changed: Any, call: Call
+) -> None:
     """See to loaders whose workers are ours; a library may have made one of another of them."""
     if not loader.num_workers:
         return
-    if changed and not explicit_arguments(*call).get("num_workers"):
+    own = explicit_arguments(*call)
+    if fallback is not None and changed and not own.get("num_workers"):
         fallback.watch(loader)
-    else:
+    elif fallback is not None:
         fallback.copied(loader)
+    if kept is not None:
+        kept.watch(loader, own)
 
 
 def _settle(changes: dict[str, Any]) -> dict[str, Any]:

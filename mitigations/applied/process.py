@@ -18,7 +18,9 @@ Wanted = Callable[[Arguments], Arguments]  # from the script's own arguments
 Settle = Callable[[Arguments], Arguments]
 Waiting = dict[str, Callable[[ModuleType], None]]
 MOST_NOTES = 20  # of one remedy
-REFUSALS = (TypeError, ValueError, RuntimeError, NotImplementedError)
+REFUSALS = (  # of other arguments; a warning is one where the script makes errors of them
+    TypeError, ValueError, RuntimeError, NotImplementedError, Warning,
+)  # fmt: skip
 
 
 class Applied:
@@ -145,11 +147,11 @@ def arguments(
     positional, keywords = call
     explicit = explicit_arguments(build, positional, keywords)
     changes = wanted(explicit)
+    changes = {n: v for n, v in changes.items() if explicit.get(n, inspect.Parameter.empty) != v}
     for name in [n for n in changes if n in explicit]:
         if name not in one.named:
             one.note(f"the script gives {name} of {what} itself; name it in the plan to change it")
             del changes[name]
-    changes = {n: v for n, v in changes.items() if explicit.get(n, inspect.Parameter.empty) != v}
     if not changes:
         return False
     changes = settle(changes)

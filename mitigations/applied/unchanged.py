@@ -14,14 +14,14 @@ Attributes = list[tuple[str, Any, Any]]  # name, value, and what tells of a chan
 
 def attributes(dataset: Any, chains: Mapping[str, Parts]) -> Attributes:
     """Return what a data set, and the steps of its transforms that are kept, hold."""
-    found = [(name, value, _mark(value)) for name, value in vars(dataset).items()]
+    found = [(name, value, mark(value)) for name, value in vars(dataset).items()]
     for name, chain in chains.items():
         steps = getattr(chain.whole, "transforms", ())
         if isinstance(steps, (list, tuple)):
             found += [(f"{name}.transforms[{at}]", one, None) for at, one in enumerate(steps)]
         for step in chain.steps[: chain.same]:
             held = list(getattr(step, "__dict__", {}).items())
-            found += [(f"{name}: {own}", value, _mark(value)) for own, value in held]
+            found += [(f"{name}: {own}", value, mark(value)) for own, value in held]
     return found
 
 
@@ -44,7 +44,7 @@ def changed(before: Attributes, now: Attributes, *, opening: bool) -> str | None
     return None
 
 
-def _mark(value: Any) -> Any:
+def mark(value: Any) -> Any:
     """Return what tells that a value was changed in place, as far as that is quickly told."""
     if isinstance(value, (list, dict, set)):
         return len(value)

@@ -10,10 +10,10 @@ import signal
 import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from speedprof.mitigations.applied.hindrances import hindrance
+from speedprof.mitigations.applied.hindrances import hindrance, start_method
 from speedprof.mitigations.applied.process import Applied, Process
 from speedprof.mitigations.applied.random_states import RandomStates
 
@@ -30,7 +30,7 @@ LONGEST = 200  # characters of an error in a note
 # raise. Errors of the data set itself are no exceptions here: workers send them as values.
 LOST = (
     RuntimeError, OSError, EOFError, AssertionError, AttributeError, ImportError, LookupError,
-    MemoryError, TypeError, ValueError, pickle.PickleError,
+    MemoryError, TypeError, ValueError, pickle.PickleError, Warning,
 )  # fmt: skip
 TakeBack = Callable[[Any, Any, str], None]  # a loader if it is alive, its data set, and why
 
@@ -76,7 +76,8 @@ class Fallback:
         if why is None:
             states = RandomStates(loader.generator, getattr(loader.sampler, "generator", None))
             try:
-                return pass_class()(loader, self._take_back)
+                with _undecided(loader):
+                    return pass_class()(loader, self._take_back)
             except LOST as error:
                 why = shown(error)
             states.restore()
@@ -279,6 +280,21 @@ class TellingQueue(Queue):
 
 def _kind(dataset: Any) -> tuple[type, int]:
     return type(dataset), len(dataset) if hasattr(dataset, "__len__") else -1
+
+
+@contextlib.contextmanager
+def _undecided(loader: Any) -> Iterator[None]:
+    """Start workers without a word on how the script starts processes of its own.
+
+    Torch would fix the way of all of them, and `set_start_method` raise afterwards.
+    """
+    name, held = "_DataLoader__multiprocessing_context", vars(loader)
+    own = held.get(name)
+    held[name] = own or multiprocessing.get_context(start_method())
+    try:
+        yield
+    finally:
+        held[name] = own
 
 
 def _draw_a_seed(generator: Any) -> None:
