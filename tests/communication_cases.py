@@ -58,6 +58,7 @@ class Training:
         own: bool = False,
         scaled: bool = False,
         alone: bool = False,
+        peeks: bool = False,
         clip: float | None = None,
         seed: int = 0,
         device: str = "cpu",
@@ -75,6 +76,7 @@ class Training:
         self.rank, self.branching, self.own, self.clip = rank, branching, own, clip
         self.evaluates, self.updates = alone and rank == 0, 0
         self.losses: list[float] = []
+        self.peeks = peeks and rank == 0
 
     def backward(self, number: int, count: int) -> torch.Tensor:
         x = torch.randn(8, 6, generator=self.data).to(self.model.device)
@@ -82,9 +84,18 @@ class Training:
         quiet = self.own and number < count - 1
         with self.model.no_sync() if quiet else contextlib.nullcontext():
             loss = (self.model(x, branch) - x[:, :3]).square().mean() / count
+            self.peek()
             self.scaler.scale(loss).backward()
+            self.peek()
         self.losses.append(loss.item() * count)
         return loss
+
+    def peek(self) -> None:
+        """Look at what the model says, on one rank alone and without a backward pass."""
+        if self.peeks:
+            self.model(torch.ones(2, 6))
+            self.model.eval()(torch.ones(2, 6))
+            self.model.train()
 
     def passes(self, count: int) -> torch.Tensor:
         self.optimizer.zero_grad()
@@ -216,6 +227,25 @@ def in_half_precision() -> list[str]:
     with remedies("bf16-gradients") as process:
         DistributedDataParallel(Net().to(torch.bfloat16))
     return process.applied[0].notes
+
+
+def seldom_used() -> list[list[float]]:
+    """Train where a branch is used in the updates that come early alone, bare and treated."""
+    found = []
+    for names in ((), ("no-sync",)):
+        with remedies(*names):
+            training = Training(find_unused_parameters=True)
+            for number in range(24):
+                count = 2 if number % 6 == 5 else 3
+                training.optimizer.zero_grad()
+                for _ in range(count):
+                    x = torch.randn(8, 6, generator=training.data)
+                    loss = training.model(x, int(count == 2)).square().mean()
+                    loss.backward()
+                training.optimizer.step()
+                training.losses.append(loss.item())
+        found.append(training.losses)
+    return found
 
 
 def while_it_trains() -> dict[str, Any]:

@@ -20,32 +20,35 @@ class Passes:
         self.model = weakref.ref(model)
         self.parameters = frozenset(map(id, trained(model)))
         self.every = 1  # each so-many-th pass is exchanged
-        self.agreed = 1  # the same from the next update on: DDP expects nothing by then
         self.since = 0  # passes since the last update
         self.total = 0
         self.look_at = FIRST_LOOK
         self.counts: deque[int] = deque(maxlen=ALIKE)
         self.begun = False  # a forward pass was made, its backward pass was not seen yet
-        self.leaving = False  # that pass is not exchanged
         self.waiting = 0  # passes whose gradients have not been exchanged
         self.left = self.early = self.early_in_a_row = 0
         self.pattern = 0  # passes of an update, seen in several of them one after the other
+        self.was_early = False  # the last update was
         self.off = False
 
-    def seen(self, _gradients: Any) -> None:
-        """Count a backward pass, once for all forward passes that it goes through."""
+    def seen(self, leaving: bool) -> None:
+        """Count a backward pass, once for all forward passes that it goes through.
+
+        `leaving`: it is not exchanged.
+        """
         if not self.begun:
             return
-        self.begun = False
+        self.begun = self.was_early = False
         self.total += 1
         self.since += 1
-        self.waiting = self.waiting + 1 if self.leaving else 0
-        self.left += self.leaving
+        self.waiting = self.waiting + 1 if leaving else 0
+        self.left += leaving
 
     def exchanged(self) -> None:
         """Note that what was waiting has been exchanged before its time."""
         self.waiting = 0
         self.left -= 1
+        self.was_early = True
         self.early += 1
         self.early_in_a_row += 1
 
@@ -56,9 +59,8 @@ class Passes:
         if self.since >= self.every:
             self.early_in_a_row = 0
         elif self.early_in_a_row >= MOST_EARLY:
-            self.agreed = 1
+            self.every = 1
             self.early_in_a_row = 0
-        self.every = self.agreed
         self.counts.append(self.since)
         self.since = 0
         if len(self.counts) == ALIKE and len(set(self.counts)) == 1:

@@ -8,6 +8,7 @@ the end of an epoch), what was gathered is exchanged before anything of torch re
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import weakref
@@ -18,6 +19,7 @@ from speedprof.mitigations.applied import gradient_compression
 from speedprof.mitigations.applied.backward_passes import Passes, came_of
 from speedprof.mitigations.applied.gradient_exchange import all_agree, average
 from speedprof.mitigations.applied.process import Applied, Process
+from speedprof.profiler.fence import Fence
 
 KNOWN_HOOKS = {  # of torch, as scripts register them: what travels
     "allreduce_hook": None,
@@ -29,14 +31,20 @@ KNOWN_HOOKS = {  # of torch, as scripts register them: what travels
 class Accumulation:
     """The remedy in force: it sees the passes of each model, and its updates."""
 
-    def __init__(self, one: Applied) -> None:
+    def __init__(self, one: Applied, fence: Fence) -> None:
         self._one = one
         self._models: weakref.WeakKeyDictionary[Any, Passes] = weakref.WeakKeyDictionary()
         self._all: list[Passes] = []
         self._notes: list[str] = []  # as told last: more may come
+        self._passed = fence.guard(f"remedy {one.name}: backward", self._counted)
 
     def begins(self, model: Any) -> bool:
-        """Tell whether the pass that begins with this forward stays on its rank."""
+        """Tell whether the pass that begins with this forward stays on its rank.
+
+        One rank alone may make forward passes without a backward one: to evaluate, or to look at
+        something. DDP must expect nothing after them, but for those just before an exchange; so
+        the first pass after an update that came before its exchange makes one.
+        """
         import torch
 
         if not torch.is_grad_enabled():
@@ -55,22 +63,20 @@ class Accumulation:
             self._stop(passes, why)
             return False
         passes.begun = True
-        if not model.training:  # an evaluation, perhaps of one rank alone: DDP must expect nothing
-            passes.leaving = passes.every > 1
-            return passes.leaving
-        if passes.total >= passes.look_at:
-            self._agree(model, passes)
-        passes.leaving = passes.since < passes.every - 1
-        return passes.leaving
+        in_full = passes.since == passes.every - 1 or passes.was_early
+        return passes.every > 1 and not (model.training and in_full)
 
-    def ended(self, model: Any, output: Any) -> None:
-        """Have the backward pass through this output counted."""
+    def ended(self, model: Any, output: Any, leaving: bool) -> None:
+        """Have the backward pass through this output counted: whether it is left out, too.
+
+        Between a forward pass and its backward one, a rank may make others that it alone makes.
+        """
         passes = self._models.get(model)
         if passes is None or not passes.begun:
             return
         nodes = {id(node): node for node in _graph_nodes(output)}
         for node in nodes.values():
-            node.register_prehook(passes.seen)
+            node.register_prehook(functools.partial(self._passed, passes, leaving, model.training))
 
     def is_waiting(self) -> bool:
         """Tell whether an update has begun whose gradients differ between ranks.
@@ -103,21 +109,32 @@ class Accumulation:
             self._one.note(text)
         self._one.effects = sum(passes.left for passes in self._all)
 
+    def _counted(self, passes: Passes, leaving: bool, training: bool, _gradients: Any) -> None:
+        """Count a backward pass; now and then, ask the other ranks for their pattern.
+
+        They are asked in backward passes, which all ranks make together: a forward pass may be
+        that of one rank alone.
+        """
+        asks = training and passes.begun and passes.total >= passes.look_at
+        passes.seen(leaving)
+        model = passes.model()
+        if asks and model is not None:
+            self._agree(model, passes)
+
     def _agree(self, model: Any, passes: Passes) -> None:
         """Ask the other ranks for their pattern; without one of theirs, what was agreed stays."""
-        passes.look_at = 2 * passes.total
+        passes.look_at *= 2
         pattern = 0 if _unsuited(model) else passes.pattern
         if not all_agree(model, (pattern, passes.since)):
-            passes.every = passes.agreed = 1
+            passes.every = 1
             self._one.note("ranks differ in how many backward passes an update has")
         elif _unsuited(model):
             self._stop(passes, _unsuited(model) or "")
         elif pattern:
-            passes.agreed = pattern
+            passes.every = pattern
 
     def _stop(self, passes: Passes, why: str) -> None:
-        passes.off, passes.leaving = True, False
-        passes.every = passes.agreed = 1
+        passes.off, passes.every = True, 1
         self._one.note(f"exchanges stay as they are: {why}")
 
 
@@ -126,7 +143,7 @@ def apply(process: Process, one: Applied) -> None:
     from torch.nn.parallel import DistributedDataParallel
     from torch.optim.optimizer import register_optimizer_step_pre_hook
 
-    found = Accumulation(one)
+    found = Accumulation(one, process.fence)
     _around_forward(process, found, DistributedDataParallel)
     updates = process.fence.guard(f"remedy {one.name}: update", found.updates)
 
@@ -157,12 +174,10 @@ def _around_forward(process: Process, found: Accumulation, kind: Any) -> None:
 
     @functools.wraps(original)
     def forward(model: Any, *inputs: Any, **keywords: Any) -> Any:
-        if begins(model):
-            with model.no_sync():
-                output = original(model, *inputs, **keywords)
-        else:
+        leaving = bool(begins(model))
+        with model.no_sync() if leaving else contextlib.nullcontext():
             output = original(model, *inputs, **keywords)
-        ended(model, output)
+        ended(model, output, leaving)
         return output
 
     process.patches.replace(
@@ -260,6 +275,8 @@ def _unsuited(model: Any) -> str | None:
     unknown = next((name for name in hooks if name not in KNOWN_HOOKS), None)
     if unknown is not None:
         return f"the communication hook {unknown} decides what is exchanged"
+    if getattr(model, "find_unused_parameters", False):  # it remembers those of passes left out
+        return "which parameters are used may differ from pass to pass"
     if getattr(model, "mixed_precision", None) is not None:
         return "DDP exchanges in a mixed precision of its own"
     other = (
