@@ -36,5 +36,12 @@ def sentence(run: Run) -> str | None:
     return words.sentence(run.applied, run.changes) if run.applied else None
 
 
+def by_dali(run: Run, most: int) -> list[str]:
+    """Say what DALI made of the transforms, a sentence a loader; nothing where it made none."""
+    tables = words.tables(run.applied)
+    more = [f"{len(tables) - most} more on the page"] if len(tables) > most else []
+    return [*tables[:most], *more, words.DALI_REMARK] if tables else []
+
+
 def _parameters(one: InForce) -> str:
     return ", ".join(f"{name}={value}" for name, value in one.parameters.items())

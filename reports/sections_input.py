@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from speedprof.mitigations.applied import words
 from speedprof.reports import wording
 from speedprof.reports.parts import Column, Facts, Section, Table
 
@@ -19,7 +20,8 @@ def loaders(run: Run) -> Section | None:
     if timed:
         parts.append(_spent(timed))
     parts += [_transforms(loader) for loader in run.loaders if loader.transforms]
-    return Section(name="loaders", title="Loaders", parts=tuple(parts))
+    lead = f"{words.DALI_AS_ONE}." if words.tables(run.applied) else ""
+    return Section(name="loaders", title="Loaders", lead=lead, parts=tuple(parts))
 
 
 def _built(built: list[Loader]) -> Table:

@@ -6,7 +6,7 @@ import io
 from typing import TYPE_CHECKING
 
 from speedprof.profiler.run import PHASES
-from speedprof.reports import measured, plan_words, wording
+from speedprof.reports import measured, plan_words, sections_applied, wording
 from speedprof.reports.escape import visible
 from speedprof.reports.terminal import in_memory, safe
 
@@ -96,6 +96,8 @@ def _measured(console: Console, view: View) -> None:
         console.print()
     for sentence in sentences:
         _row(console, "", safe(sentence[0].upper() + sentence[1:]))
+    for sentence in sections_applied.by_dali(view.run, MOST):
+        _row(console, "", safe(sentence[0].upper() + sentence[1:], "dim"))
 
 
 def _evidence(console: Console, view: View) -> None:

@@ -65,7 +65,8 @@ def by_dali(transform: Any, paths: list[str], seed: int = 0) -> Tensor:
     read = read_files(batch_of(paths, 0, 0))
     assert len(read.good) == len(paths)
     recipe = Recipe(translation.chain, None, 1, len(paths))
-    made = Images(recipe).make(read.inputs, arguments(translation.chain, read.sizes, seed))
+    files = [read.input(place) for place in read.good]
+    made = Images(recipe).make(files, arguments(translation.chain, read.sizes, seed))
     assert isinstance(made, torch.Tensor)
     return made
 

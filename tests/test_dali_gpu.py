@@ -19,6 +19,7 @@ from torchvision import transforms  # noqa: E402
 from torchvision.datasets import ImageFolder  # noqa: E402
 
 from speedprof.mitigations.applied.process import Process  # noqa: E402
+from speedprof.mitigations.dali import memory  # noqa: E402
 
 # A GPU's decoder rounds otherwise than libjpeg-turbo, by a level or two; then resizing.
 MEAN, NEARLY_ALL = 1.5, 6.0
@@ -118,3 +119,25 @@ def test_batches_that_are_kept_stay_as_they_were_on_the_device(
         for images, _labels in DataLoader(ImageFolder(str(root), chain), 2, shuffle=True)
     ]
     assert all(torch.equal(images, copy) for images, copy in kept)
+
+
+@pytest.mark.gpu
+def test_a_loader_that_pins_memory_gives_batches_on_the_device(
+    root: Path, process: Process
+) -> None:
+    on_gpu(process)
+    chain = transforms.Compose([transforms.CenterCrop(96), transforms.ToTensor()])
+    loader = DataLoader(ImageFolder(str(root), chain), 6, pin_memory=True)
+    assert all(images.is_cuda for images, _labels in loader)
+
+
+@pytest.mark.gpu
+def test_batches_made_in_parts_are_the_same_on_the_device(
+    root: Path, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_gpu(process)
+    chain = transforms.Compose([transforms.CenterCrop(96), transforms.ToTensor()])
+    whole = [images for images, _labels in DataLoader(ImageFolder(str(root), chain), 6)]
+    monkeypatch.setattr(memory, "SHARE", 1 << 60)
+    parts = [images for images, _labels in DataLoader(ImageFolder(str(root), chain), 6)]
+    assert all(torch.equal(a, b) for a, b in zip(parts, whole, strict=True))

@@ -83,6 +83,13 @@ def test_each_transform_is_told_in_the_json_and_on_the_page(run: tuple[Path, str
 
 
 @pytest.mark.slow
+def test_the_terminal_shows_the_table_too(run: tuple[Path, str]) -> None:
+    said = " ".join(run[1].split())
+    assert "RandomHorizontalFlip as flip" in said
+    assert "none has a time of its own" in said
+
+
+@pytest.mark.slow
 def test_what_a_batch_costs_is_measured_in_dalis_threads(run: tuple[Path, str]) -> None:
     training = load(run[0]).training_loader()
     assert training is not None

@@ -6,6 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import Protocol
 
 NOT_MET = "what it changes was not met in this run"
+DALI_TABLE = "through DALI"  # in the note that tells what each transform of a loader became
+DALI_AS_ONE = "DALI runs the transforms of a loader as one, so none has a time of its own"
+DALI_NEAR = (
+    "± tells the grey levels (of 255) that 99 of 100 values keep to, 0 where it is not given"
+)
+DALI_REMARK = f"{DALI_AS_ONE}; {DALI_NEAR}"  # how that note ends
 
 
 class Remedied(Protocol):
@@ -48,3 +54,9 @@ def remarks(one: Remedied) -> str:
     if one.notes:
         return "; ".join(one.notes)
     return "" if one.effects else NOT_MET
+
+
+def tables(remedies: Iterable[Remedied]) -> list[str]:
+    """Return, for each loader that DALI made batches of, what became of its transforms."""
+    notes = [note for one in remedies if one.effects for note in one.notes]
+    return [note.removesuffix(f". {DALI_REMARK}") for note in notes if note.endswith(DALI_REMARK)]

@@ -22,6 +22,7 @@ from speedprof.mitigations.dali.steps import Arguments, Step
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)  # numbered as torchvision does
 SECTORS = 6.0  # of the colour circle
+ONE_FACTOR = "±1.5"  # levels are not rounded to whole ones
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,11 @@ class ColorJitter(Step):
             after = grey(channels)
             shared = shared + given["b"] * after + given["d"] * fn.reductions.mean(after)
         graph.put([given["a"] * channel + shared for channel in channels])
+
+    def tolerance(self) -> str:
+        if sum(one is not None for one in self.ranges) > 1:
+            return "±5, more where one clips black or white"
+        return ONE_FACTOR if self.ranges[HUE] is None else "±9"
 
 
 def mixture(order: Any, factors: list[Any]) -> dict[str, Any]:
@@ -132,6 +138,9 @@ class Grayscale(Step):
     def build(self, graph: Graph, given: Arguments) -> None:
         graph.put([grey(graph.channels())] * self.channels)
 
+    def tolerance(self) -> str:
+        return ONE_FACTOR
+
 
 @dataclass(frozen=True)
 class RandomGrayscale(Step):
@@ -146,3 +155,6 @@ class RandomGrayscale(Step):
         share, channels = graph.beside(given["flags"]), graph.channels()
         shared = share * grey(channels)
         graph.put([(1.0 - share) * channel + shared for channel in channels])
+
+    def tolerance(self) -> str:
+        return ONE_FACTOR

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 from speedprof.mitigations.dali.batches import Batch, Read, read_files
 from speedprof.mitigations.dali.pipeline import FILES
 from speedprof.mitigations.dali.stage import RefusedError
+
+LOOKED_AT = 16  # files, before any is opened by DALI
 
 # Data sets of torchvision's that open `(path, label)` by their loader, as its folders do: by the
 # attributes with the paths and the labels, or with both.
@@ -99,6 +102,23 @@ def files(dataset: Any) -> Files:
             raise RefusedError(f"{kind.__name__} is no torchvision ImageFolder or DatasetFolder")
         _check_loader(leaf)
     return Files(dataset, tuple(leaf.transform for leaf in found))
+
+
+def mostly_odd(data: Files) -> str | None:
+    """Say why DALI would leave most of the files to the data set; None where it would not.
+
+    The data set would open them one after the other, in the training's own thread.
+    """
+    length = len(data.dataset)
+    try:
+        paths = [data.ask(at)[0] for at in range(0, length, max(length // LOOKED_AT, 1))]
+    except (IndexError, KeyError, TypeError, ValueError):
+        return None  # raised once more, at the batch that holds it
+    batch = Batch(paths, 0, read_files)
+    read_files(batch)
+    if len(batch.odd) <= len(paths) / 2:
+        return None
+    return Counter(batch.odd.values()).most_common(1)[0][0]
 
 
 def _entry(leaf: Any, at: Any) -> tuple[Any, Any]:

@@ -6,20 +6,23 @@ import dataclasses
 import os
 import queue
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, ThreadPoolExecutor
 from typing import Any
 
 from speedprof.mitigations.dali.batches import Batch, Read
 from speedprof.mitigations.dali.costs import Ledger, Meter
+from speedprof.mitigations.dali.memory import portions, weights
 from speedprof.mitigations.dali.pipeline import PIXELS, SHRUNK, Images, Recipe, arguments
 from speedprof.mitigations.dali.shrinking import factors, opened, possible, within
 from speedprof.mitigations.dali.steps import Arguments
 
+Part = tuple[list[int], Any]  # places in a batch, and their images
 NAME = "speedprof-dali"  # of the threads
 ENDED = "the threads that run DALI have ended"
 PATIENCE_S = 5.0  # for a thread to end
 LOOK_AGAIN_S = 1.0  # whether the threads still live
+ALL = 1 << 62  # bytes: no limit
 
 
 class Engine:
@@ -32,14 +35,18 @@ class Engine:
         guard: Callable[..., Any],
         *,
         readers: int = 1,
+        room: int = ALL,
         ledger: Ledger | None = None,
     ) -> None:
         """Build a pipeline for each lane; raises what DALI raises.
 
-        `readers` threads run data sets that open their samples themselves.
+        `readers` threads run data sets that open their samples themselves. What is being made at
+        a time takes `room` bytes, and no less than an image of each lane.
         """
         self.recipe = recipe
         self.ledger = ledger
+        self.room = room
+        self.largest = 0  # bytes of the images of a batch, so far
         self._owner = os.getpid()
         self._closed = False
         self._waiting: queue.SimpleQueue[Batch | None] = queue.SimpleQueue()
@@ -47,7 +54,10 @@ class Engine:
         work = guard("remedy dali-loading: make a batch", self._work)
         self._lanes = [
             threading.Thread(
-                target=work, args=(Lane(recipe, self._pool, ledger),), name=NAME, daemon=True
+                target=work,
+                args=(Lane(recipe, self._pool, ledger, room // lanes),),
+                name=NAME,
+                daemon=True,
             )
             for _ in range(lanes)
         ]
@@ -102,9 +112,13 @@ class Lane:
     """The pipelines of one thread: of files, and of images that were shrunk while decoding."""
 
     def __init__(
-        self, recipe: Recipe, pool: Executor | None = None, ledger: Ledger | None = None
+        self,
+        recipe: Recipe,
+        pool: Executor | None = None,
+        ledger: Ledger | None = None,
+        room: int = ALL,
     ) -> None:
-        self._recipe, self._pool, self._ledger = recipe, pool, ledger
+        self._recipe, self._pool, self._ledger, self._room = recipe, pool, ledger, room
         self._build()
 
     def _build(self) -> None:
@@ -118,36 +132,42 @@ class Lane:
         meter = None if self._ledger is None else Meter(self._threads())
         try:
             read = batch.read(batch, self._pool)
-        except (RuntimeError, CancelledError) as error:  # the readers have ended
+        except (RuntimeError, CancelledError, MemoryError) as error:  # or the readers have ended
             batch.fail(first_line(error))
             return
-        self._transform(batch, read)
+        if read.good:
+            read.fill()
+            self._transform(batch, read)
         if meter is not None and self._ledger is not None:
             self._ledger.made(len(batch.samples), *meter.read(), read)
 
     def _transform(self, batch: Batch, read: Read) -> None:
-        chain = self._recipe.chain
         try:
-            given = arguments(chain, read.sizes, batch.seed)
-            few = self._factors(read, given)
-            whole = [place for place in read.good if few[place] == 1]
-            small = [place for place in read.good if few[place] > 1]
-            made = [
-                (whole, self._whole([read.inputs[p] for p in whole], _of(given, whole))),
-                (small, self._small(read, few, given, small)),
-            ]
+            given = arguments(self._recipe.chain, read.sizes, batch.seed)
+            parts = list(self._parts(read, given))
         except ValueError as error:
             batch.fail(first_line(error))
             return
-        except (RuntimeError, IndexError, OSError, SyntaxError) as error:
+        except (RuntimeError, IndexError, OSError, SyntaxError, MemoryError) as error:
             batch.fail(first_line(error))
             self._build()  # a pipeline is spent after an error
             return
-        parts = [(places, images) for places, images in made if places]
-        if any(images is None for _places, images in parts):
+        shapes = {None if images is None else images.shape[1:] for _places, images in parts}
+        if None in shapes or len(shapes) > 1:
             batch.fail("the images of one batch differ in size")
-        elif parts:
+        else:
             batch.images = _joined(parts)
+
+    def _parts(self, read: Read, given: Arguments) -> Iterator[Part]:
+        """Make the images part by part: each takes no more memory than there is room for."""
+        few = self._factors(read, given)
+        each = weights(self._recipe.chain, read.sizes, few)
+        for make, places in (
+            (self._whole, [place for place in read.good if few[place] == 1]),
+            (self._small, [place for place in read.good if few[place] > 1]),
+        ):
+            for part in portions(places, each, most=self._recipe.most, fits=self._room):
+                yield part, make(read, few, given, part)
 
     def _threads(self) -> set[int]:
         return self._of_all.threads | (self._of_shrunk.threads if self._of_shrunk else set())
@@ -157,15 +177,14 @@ class Lane:
             return [1] * len(read.inputs)
         return factors(self._recipe.chain, read.inputs, read.sizes, given)
 
-    def _whole(self, inputs: list[Any], given: Arguments) -> Any:
-        return self._of_all.make(inputs, given) if inputs else None
+    def _whole(self, read: Read, _few: list[int], given: Arguments, places: list[int]) -> Any:
+        return self._of_all.make([read.input(place) for place in places], _of(given, places))
 
     def _small(self, read: Read, few: list[int], given: Arguments, places: list[int]) -> Any:
         import torch
 
-        if not places or self._of_shrunk is None:
-            return None
-        pixels = [opened(read.inputs[place], few[place]) for place in places]
+        assert self._of_shrunk is not None
+        pixels = [opened(read.input(place), few[place]) for place in places]
         before = torch.tensor([read.sizes[place] for place in places])
         after = torch.tensor([image.shape[:2] for image in pixels])
         return self._of_shrunk.make(pixels, within(_of(given, places), before, after))
@@ -175,14 +194,18 @@ def _of(given: Arguments, places: list[int]) -> Arguments:
     return {name: value[places] for name, value in given.items()}
 
 
-def _joined(parts: list[tuple[list[int], Any]]) -> Any:
+def _joined(parts: list[Part]) -> Any:
     """Return the images of all parts in the order of their places."""
     import torch
 
     if len(parts) == 1:
         return parts[0][1]
-    places = torch.tensor([place for part, _images in parts for place in part])
-    return torch.cat([images for _part, images in parts])[places.argsort()]
+    places = [place for part, _images in parts for place in part]
+    images = torch.cat([images for _part, images in parts])
+    images = images if places == sorted(places) else images[torch.tensor(places).argsort()]
+    if images.is_cuda:  # in this thread's stream; the training's may be another
+        torch.cuda.synchronize(images.device)
+    return images
 
 
 def first_line(error: Exception) -> str:

@@ -40,9 +40,16 @@ def look(data: bytes) -> Size | Odd:
         found = _png(data)
     else:
         return Odd("neither JPEG nor PNG")
-    if isinstance(found, Size) and not 0 < found.height * found.width < MOST_PIXELS:
+    if isinstance(found, Size) and not 0 < found.height * found.width < _most():
         return Odd("no image of a usual size")
     return found
+
+
+def _most() -> int:
+    """Return from how many pixels on Pillow warns; a script may have set that lower."""
+    from PIL import Image
+
+    return min(MOST_PIXELS, Image.MAX_IMAGE_PIXELS or MOST_PIXELS)
 
 
 def _jpeg(data: bytes) -> Size | Odd:

@@ -40,6 +40,9 @@ class RandomLevels(Step):
     def build(self, graph: Graph, given: Arguments) -> None:
         some(graph, given, OPERATIONS[self.operation])
 
+    def tolerance(self) -> str:
+        return "" if self.operation in ("posterize", "solarize") else "±1"
+
 
 def arguments(operation: str, strength: Any, sizes: Any) -> Arguments:
     """Return what an operation needs to know of each image.

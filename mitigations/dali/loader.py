@@ -12,11 +12,12 @@ import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
 from speedprof.mitigations.dali.batches import Batch
 from speedprof.mitigations.dali.datasets import Files
-from speedprof.mitigations.dali.engine import Engine
+from speedprof.mitigations.dali.engine import Engine, first_line
 from speedprof.mitigations.dali.pipeline import seed_of
 from speedprof.mitigations.dali.proxies import Own
 from speedprof.mitigations.dali.randomness import drawing_unseen
@@ -32,6 +33,7 @@ class Making:
     engine: Engine
     data: Files | Own
     ahead: int  # batches in the making or waiting for the training
+    again: int  # passes before this one that had the same seed
     note: Callable[[str], None]
     give_up: Callable[[], None]  # for the passes to come
 
@@ -55,18 +57,43 @@ def pass_class() -> Any:
 
         def __init__(self, loader: Any, making: Making) -> None:
             super().__init__(loader)
-            self._supply = Supply(making, own_fetcher(loader), self._base_seed)
+            self._supply = Supply(making, own_fetcher(loader), self._base_seed + making.again)
+            self._on_gpu = making.engine.recipe.gpu is not None
             weakref.finalize(self, self._supply.cancel)
 
         def _next_data(self) -> Any:
             made = self._supply.take(self._next_index)
-            if not self._pin_memory:
+            if not self._pin_memory or self._on_gpu:  # what is on a GPU cannot be pinned
                 return made
             from torch.utils.data import _utils
 
             return _utils.pin_memory.pin_memory(made, self._pin_memory_device)
 
     return DaliPass
+
+
+class Kept:
+    """Keeps an error of the script's own code for the batch at which it would have come."""
+
+    error: Exception | None = None
+
+    @property
+    def sentence(self) -> str | None:
+        return None if self.error is None else first_line(self.error)
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self,
+        _kind: type[BaseException] | None,
+        error: BaseException | None,
+        _trace: TracebackType | None,
+    ) -> bool:
+        if not isinstance(error, Exception):  # KeyboardInterrupt comes at once
+            return False
+        self.error = error
+        return True
 
 
 class Supply:
@@ -78,18 +105,23 @@ class Supply:
         self._seed = seed
         self._begun: deque[Begun] = deque()
         self._count = 0
-        self._exhausted = False
+        self._end: Exception | None = None  # what the sampler raised in place of indices
         self._failures = 0
         self._given_up = False
         self._compared = False
 
     def take(self, next_index: Callable[[], Any]) -> Any:
-        """Return the next batch; raises StopIteration at the end, and what the data set raises."""
+        """Return the next batch.
+
+        Raises what the sampler raises, StopIteration at its end, and what the data set raises.
+        """
         self._begin(next_index)
-        if not self._begun:
-            raise StopIteration
+        if not self._begun and self._end is not None:
+            end, self._end = self._end, None
+            raise end
         begun = self._begun.popleft()
         self._making.engine.wait(begun.batch)
+        self._weigh(begun.batch.images)
         self._begin(next_index)  # while the training is at this one
         return self._made(begun)
 
@@ -100,33 +132,57 @@ class Supply:
 
     def _begin(self, next_index: Callable[[], Any]) -> None:
         """Ask for as many batches ahead as there may be."""
-        while not self._exhausted and len(self._begun) < self._making.ahead:
-            try:
+        while len(self._begun) < self._ahead() and self._end is None:
+            indices: list[Any] = []
+            asking = Kept()
+            with asking:
                 indices = list(next_index())
-            except StopIteration:
-                self._exhausted = True
-                return
-            self._count += 1
-            data = self._making.data
+            self._end = asking.error
+            if self._end is None:
+                self._begun.append(self._asked(indices))
+
+    def _asked(self, indices: list[Any]) -> Begun:
+        """Return a batch that is being made; where its samples are not found, by the data set."""
+        self._count += 1
+        data, asked = self._making.data, []
+        looking = Kept()
+        with looking:
             asked = [data.ask(index) for index in indices]
-            seed = seed_of(self._seed, self._count)
-            batch = Batch([sample for sample, _ in asked], seed, data.read)
-            self._begun.append(Begun(indices, [rest for _, rest in asked], batch))
-            if self._given_up:
-                batch.fail("DALI was given up")
-                batch.done.set()
-            else:
-                self._making.engine.submit(batch)
+        seed = seed_of(self._seed, self._count)
+        batch = Batch([sample for sample, _ in asked], seed, data.read)
+        why = "DALI was given up" if self._given_up else looking.sentence
+        if why is None:
+            self._making.engine.submit(batch)
+        else:
+            batch.fail(why)
+            batch.done.set()
+        return Begun(indices, [rest for _, rest in asked], batch)
+
+    def _ahead(self) -> int:
+        """Return how many batches may be begun; fewer where so many would take too much memory.
+
+        Of the first pass's first batches the size is not known: each lane begins one.
+        """
+        most, engine = self._making.ahead, self._making.engine
+        if not engine.largest:
+            return max(most // 2, 1)
+        return min(most, max(engine.room // engine.largest, 1))
+
+    def _weigh(self, images: Any) -> None:
+        if images is not None:
+            engine = self._making.engine
+            engine.largest = max(engine.largest, images.numel() * images.element_size())
 
     def _made(self, begun: Begun) -> Any:
         batch = begun.batch
-        if batch.images is None and (batch.failure or not batch.odd):
+        all_odd = len(batch.odd) == len(begun.indices)
+        if batch.images is None and (batch.failure or not all_odd):
             self._failed(batch.failure or "there are no images", most=MOST_FAILURES)
             return self._making.data.fetch(self._own, begun.indices)
         self._failures = 0
         for why in batch.odd.values():
             self._making.note(f"files opened by the script's own data set: {why}")
-        if len(batch.odd) == len(begun.indices):
+        if all_odd:
             return self._making.data.fetch(self._own, begun.indices)
         if not self._compared:
             self._compared = True
@@ -139,7 +195,9 @@ class Supply:
         data, batch, ledger = self._making.data, begun.batch, self._making.engine.ledger
         own = {place: data.sample(begun.indices[place]) for place in sorted(batch.odd)}
         before = spent()
-        images = _merged(batch.images, {place: data.image(one) for place, one in own.items()})
+        images = _merged(
+            _lent(batch.images), {place: data.image(one) for place, one in own.items()}
+        )
         made = data.collate(images, begun.asked, batch, own)
         if ledger is not None:
             ledger.collated(spent() - before)
@@ -170,13 +228,23 @@ def difference(data: Files | Own, begun: Begun) -> str | None:
         sample = data.sample(begun.indices[place])
     try:
         image = data.image(sample)
-    except (IndexError, KeyError, TypeError):
+        wanted = tuple(image.shape), image.dtype
+    except (AttributeError, IndexError, KeyError, TypeError):
         return "the data set's own sample has no image there"
     images = begun.batch.images
-    found, wanted = (tuple(images.shape[1:]), images.dtype), (tuple(image.shape), image.dtype)
+    found = tuple(images.shape[1:]), images.dtype
     if found == wanted:
         return None
     return f"DALI gives {found[0]} of {found[1]}, the data set {wanted[0]} of {wanted[1]}"
+
+
+def _lent(images: Any) -> Any:
+    """Keep the memory of images on a GPU from another batch until the training is through."""
+    import torch
+
+    if images.is_cuda:  # copied there in a stream of its own
+        images.record_stream(torch.cuda.current_stream(images.device))
+    return images
 
 
 def _merged(images: Any, own: dict[int, Any]) -> Any:

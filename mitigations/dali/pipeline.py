@@ -34,9 +34,11 @@ class Images:
     """The pipeline of a recipe, built; used by one thread at a time."""
 
     def __init__(self, recipe: Recipe) -> None:
+        import torch
         from nvidia.dali import Pipeline
 
         self.recipe = recipe
+        self._stream = None if recipe.gpu is None else torch.cuda.Stream(recipe.gpu)
         self._pipeline = Pipeline(
             batch_size=recipe.most,
             num_threads=recipe.threads,
@@ -58,7 +60,18 @@ class Images:
         (made,) = self._pipeline.run(**{INPUT: inputs}, **parameters)
         if not made.is_dense_tensor():
             return None
-        return _owned(made.as_tensor(), self.recipe.gpu)
+        return self._owned(made.as_tensor())
+
+    def _owned(self, tensor: Any) -> Any:
+        """Return torch's own copy: DALI may use its memory again."""
+        import torch
+
+        if self._stream is None:
+            return torch.from_dlpack(tensor).clone()
+        with torch.cuda.stream(self._stream):  # one: memory that is free again is a stream's
+            copy = torch.from_dlpack(tensor).clone()
+        self._stream.synchronize()
+        return copy
 
 
 def arguments(chain: tuple[Step, ...], sizes: list[tuple[int, int]], seed: int) -> Arguments:
@@ -84,7 +97,8 @@ def _written(recipe: Recipe) -> Any:
     if opened and recipe.gpu is not None:
         source = source.gpu()
     graph = Graph(source, gpu=recipe.gpu is not None, decoded=opened)
-    example = arguments(recipe.chain, [EXAMPLE], seed=0)
+    with torch.device("cpu"):  # whatever a script's own default is
+        example = arguments(recipe.chain, [EXAMPLE], seed=0)
     if recipe.source == SHRUNK:
         size = torch.tensor([EXAMPLE])
         example = within(example, size, size)
@@ -109,17 +123,3 @@ def _source(name: str, value: Any) -> Any:
 
 def _held(value: Any) -> Any:
     return value.contiguous().numpy()
-
-
-def _owned(tensor: Any, gpu: int | None) -> Any:
-    """Return torch's own copy: DALI may use its memory again."""
-    import torch
-
-    lent = torch.from_dlpack(tensor)
-    if gpu is None:
-        return lent.clone()
-    stream = torch.cuda.Stream(gpu)
-    with torch.cuda.stream(stream):
-        copy = lent.clone()
-    stream.synchronize()
-    return copy

@@ -94,6 +94,9 @@ class Policy(Step):
                 arguments = only(of_stage, family)
                 some(graph, arguments, BUILDERS.get(family, self._warp))
 
+    def tolerance(self) -> str:
+        return "±2 for 95 of 100"
+
     def _families(self) -> list[str]:
         return list(dict.fromkeys(FAMILIES[one] for one in self.space.names if one in FAMILIES))
 

@@ -84,17 +84,9 @@ class Own:
         self.dataset = dataset
         self._twins = {id(leaf): _twin(leaf) for leaf in leaves(dataset)}
         self.transforms = tuple(twin.transform for twin in self._twins.values())
-        self._use(Known((), 3, at_once=False))
+        self.use(Known((), 3, at_once=False))
 
-    def look(self, known: Known | None) -> Known:
-        """Learn what samples are like, by the first where that is not `known` yet.
-
-        Raises RefusedError where DALI cannot do the transform apart from the data set's own code.
-        """
-        self._use(known or self._looked_at())
-        return self.known
-
-    def _use(self, known: Known) -> None:
+    def use(self, known: Known) -> None:
         self.known, self.channels = known, known.channels
         self._lock: AbstractContextManager[Any] = (
             nullcontext() if known.at_once else threading.Lock()
@@ -196,10 +188,11 @@ class Own:
             for attributes, containers in held:
                 attributes.update(containers)
 
-    def _looked_at(self) -> Known:
+    def look(self) -> Known:
         """Learn what samples are like from the first; generators and attributes stay as they are.
 
-        The data set's code runs in a future's place, so that its errors are values.
+        Raises RefusedError where DALI cannot do the transform apart from the data set's own code,
+        which runs in a future's place, so that its errors are values.
         """
         with drawing_unseen() as drew, self._lent_copies() as grown:
             (image, _sample, path), used = _attempted(generators_used, self._passed, 0)

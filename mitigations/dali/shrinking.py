@@ -18,6 +18,7 @@ GAP = 2.0
 FACTORS = (8, 4, 2)  # that the decoder has, largest first
 FILTERS = ("LINEAR", "CUBIC", "LANCZOS3")
 FIRST = "0_"  # arguments of the first step
+SHRINKING = "large JPEGs shrunk while they are decoded (±9)"
 FAILURES = (OSError, SyntaxError, ValueError)  # of Pillow
 
 

@@ -29,6 +29,10 @@ class Step:
     def build(self, graph: Graph, given: Arguments) -> None:
         """Add DALI's operators; `given` holds the pipeline's nodes of what `draw` returns."""
 
+    def tolerance(self) -> str:
+        """Say how near 99 of 100 values are to torchvision's, in grey levels of 255."""
+        return ""
+
 
 def fixed(sizes: Any, height: int, width: int) -> Any:
     import torch
@@ -67,6 +71,9 @@ class Resize(Step):
         size = given.get("size", [float(side) for side in self.size])
         graph.resize(size, interpolation=self.interpolation, antialias=self.antialias)
 
+    def tolerance(self) -> str:
+        return resized(self.interpolation)
+
 
 @dataclass(frozen=True)
 class RandomResizedCrop(Step):
@@ -91,6 +98,13 @@ class RandomResizedCrop(Step):
             return
         graph.crop(given["start"], given["shape"])
         graph.resize(size, **how)
+
+    def tolerance(self) -> str:
+        return resized(self.interpolation)
+
+
+def resized(interpolation: str) -> str:
+    return "±25" if interpolation == "NN" else "±1"
 
 
 @dataclass(frozen=True)
@@ -206,6 +220,9 @@ class RandomAffine(Step):
     def build(self, graph: Graph, given: Arguments) -> None:
         warped(graph, given["matrix"], self.interpolation, self.fill)
 
+    def tolerance(self) -> str:
+        return "" if self.interpolation == "NN" else "±20"
+
 
 def warped(graph: Graph, matrix: Any, interpolation: str, fill: float) -> None:
     """Take each pixel from where its matrix says, from output to input."""
@@ -280,3 +297,6 @@ class RandomErasing(Step):
                 normalized=False,
             )
         )
+
+
+RESIZING = (Resize, RandomResizedCrop, CenterCrop, RandomCrop, Pad)

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import atexit
 import functools
-import os
+import math
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
+from speedprof.mitigations.applied.words import DALI_REMARK, DALI_TABLE
 from speedprof.mitigations.dali.costs import ledger
-from speedprof.mitigations.dali.datasets import Files, files
+from speedprof.mitigations.dali.datasets import Files, files, mostly_odd
 from speedprof.mitigations.dali.engine import Engine, first_line
 from speedprof.mitigations.dali.loader import Making, pass_class
+from speedprof.mitigations.dali.memory import room
 from speedprof.mitigations.dali.pipeline import Recipe
 from speedprof.mitigations.dali.proxies import Known, Own
+from speedprof.mitigations.dali.shrinking import SHRINKING, possible
 from speedprof.mitigations.dali.stage import RefusedError
 from speedprof.mitigations.dali.translation import Translation, translate
+from speedprof.profiler import node
 
 MOST_BYTES = 2 << 30  # of pixels that wait for DALI: torch's workers hold an image each
 # Measured: the transform alone, by DALI, costs as much CPU (benchmarks/dali.py --chains).
@@ -30,7 +34,7 @@ FAILURES = (RuntimeError, TypeError, ValueError, ImportError)  # of building a p
 class Terms:
     """What the plan says."""
 
-    threads: int | None  # of DALI; None: one a core
+    threads: int | None  # of DALI; None: one for each core that the process may use
     prefetch: int  # batches made at the same time, and as many waiting
     validation: bool  # loaders without anything random, too
     gpu: bool
@@ -48,7 +52,8 @@ class Takeover:
         self._given_up: weakref.WeakSet[Any] = weakref.WeakSet()
         self._told: weakref.WeakKeyDictionary[Any, Translation] = weakref.WeakKeyDictionary()
         self._known: weakref.WeakKeyDictionary[Any, Known] = weakref.WeakKeyDictionary()
-        self._no_proxy: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+        self._refused: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+        self._again: weakref.WeakKeyDictionary[Any, int] = weakref.WeakKeyDictionary()
         self.taken = 0  # loaders
 
     def begin(self, loader: Any) -> Any:
@@ -63,15 +68,17 @@ class Takeover:
         except RefusedError as refusal:
             self._note(f"{_named(loader)} stays as it is: {refusal}")
             return None
+        keeping = loader.persistent_workers and loader in self._told
+        self._again[loader] = self._again.get(loader, 0) + keeping
         making = Making(
             engine=engine,
             data=data,
             ahead=2 * self._terms.prefetch,
+            again=self._again[loader],
             note=self._note,
             give_up=functools.partial(self._given_up.add, loader),
         )
-        keeping = loader.persistent_workers and loader in self._told
-        self._tell(loader, translation, data)
+        self._tell(loader, translation, recipe, data)
         with _nothing_drawn(loader.generator) if keeping else nullcontext():
             return pass_class()(loader, making)
 
@@ -87,18 +94,40 @@ class Takeover:
         data, no_files = _opening(loader.dataset)
         translation = self._translated(loader, data)
         if isinstance(data, Files):
+            self._look(loader, data)
             return data, translation
         if loader.num_workers and not self._terms.gpu:
             raise RefusedError(f"{no_files}; {WORKING}")
-        if loader in self._no_proxy:
-            raise RefusedError(self._no_proxy[loader])
+        self._refuse_again(loader)
         try:
-            self._known[loader] = data.look(self._known.get(loader))
+            if loader not in self._known:
+                self._known[loader] = self._seen(loader, data.look())
+            data.use(self._known[loader])
         except RefusedError as refusal:
-            self._no_proxy[loader] = f"{no_files}; {refusal}"
-            raise RefusedError(self._no_proxy[loader]) from refusal
-        _check_memory(data.known.image_bytes * _largest(loader) * self._terms.prefetch)
+            raise self._always(loader, f"{no_files}; {refusal}") from refusal
         return data, self._translated(loader, data)
+
+    def _seen(self, loader: Any, known: Known) -> Known:
+        """Return what samples are like; raise RefusedError where they would take much memory."""
+        most = min(MOST_BYTES, room(self._device()))
+        _check_memory(known.image_bytes * _largest(loader) * self._terms.prefetch, most)
+        return known
+
+    def _look(self, loader: Any, data: Files) -> None:
+        """Raise RefusedError where DALI would leave most files to the data set; look once."""
+        self._refuse_again(loader)
+        why = None if loader in self._told else mostly_odd(data)
+        if why is not None:
+            raise self._always(loader, f"most of its files are not for DALI: {why}")
+
+    def _refuse_again(self, loader: Any) -> None:
+        if loader in self._refused:
+            raise RefusedError(self._refused[loader])
+
+    def _always(self, loader: Any, why: str) -> RefusedError:
+        """Return a refusal that holds for the loader's later passes, too."""
+        self._refused[loader] = why
+        return RefusedError(why)
 
     def _translated(self, loader: Any, data: Files | Own) -> Translation:
         translation, *others = (translate(one, data.channels) for one in data.transforms)
@@ -116,7 +145,7 @@ class Takeover:
         terms = self._terms
         return Recipe(
             chain=translation.chain or (),
-            gpu=_device() if terms.gpu else None,
+            gpu=self._device(),
             threads=max(self._threads() // terms.prefetch, 1),
             most=_largest(loader),
             shrink=terms.shrink and not terms.gpu,
@@ -124,7 +153,10 @@ class Takeover:
         )
 
     def _threads(self) -> int:
-        return self._terms.threads or len(os.sched_getaffinity(0))
+        return self._terms.threads or math.ceil(node.limits(None).cores)
+
+    def _device(self) -> int | None:
+        return _device() if self._terms.gpu else None
 
     def _engine(self, loader: Any, recipe: Recipe) -> Engine:
         """Return the loader's engine, a new one where its transform was changed."""
@@ -139,6 +171,7 @@ class Takeover:
                 self._terms.prefetch,
                 self._guard,
                 readers=self._threads(),
+                room=room(recipe.gpu),
                 ledger=ledger(),
             )
         except FAILURES as error:
@@ -150,13 +183,17 @@ class Takeover:
         weakref.finalize(loader, engine.close)
         return engine
 
-    def _tell(self, loader: Any, translation: Translation, data: Files | Own) -> None:
+    def _tell(
+        self, loader: Any, translation: Translation, recipe: Recipe, data: Files | Own
+    ) -> None:
         if self._told.get(loader) == translation:
             return
         self.taken += loader not in self._told
         self._told[loader] = translation
-        table = "; ".join(str(row) for row in translation.rows)
-        self._note(f"{_named(loader)} through DALI: {data.told}{table}")
+        rows = [str(row) for row in translation.rows]
+        rows += [SHRINKING] if recipe.shrink and possible(recipe.chain) else []
+        told = f"{_named(loader)} {DALI_TABLE}: {data.told}{'; '.join(rows)}"
+        self._note(f"{told}. {DALI_REMARK}")
 
 
 def _opening(dataset: Any) -> tuple[Files | Own, str]:
@@ -172,8 +209,12 @@ def _opening(dataset: Any) -> tuple[Files | Own, str]:
 
 def _check(loader: Any) -> None:
     """Raise RefusedError where the loader's batches are made in another way than most are."""
-    from torch.utils.data import default_collate
+    from torch.utils.data import DataLoader, IterableDataset, default_collate
 
+    if isinstance(loader.dataset, IterableDataset):
+        raise RefusedError("its data set is a stream, without numbered samples")
+    if type(loader)._get_iterator is not DataLoader._get_iterator:
+        raise RefusedError(f"{type(loader).__name__} makes its passes itself")
     if not loader._auto_collation:
         raise RefusedError("it has no batches (batch_size=None)")
     if loader.collate_fn is not default_collate:
@@ -182,12 +223,12 @@ def _check(loader: Any) -> None:
         raise RefusedError("its sampler keeps a state, and DALI asks for indices ahead")
 
 
-def _check_memory(pixels: int) -> None:
+def _check_memory(pixels: int, most: int) -> None:
     """Raise RefusedError where the images of the batches in the making would take too much."""
-    if pixels > MOST_BYTES:
+    if pixels > most:
         raise RefusedError(
             f"its images as pixels would take {pixels / (1 << 30):.1f} GiB at a time, "
-            f"of {MOST_BYTES >> 30} at most; smaller ones, or prefetch = 1, take less"
+            f"of {most / (1 << 30):.1f} at most; smaller ones, or prefetch = 1, take less"
         )
 
 
@@ -241,4 +282,12 @@ def _named(loader: Any) -> str:
     kind = type(dataset).__name__
     if inner is not dataset:
         kind = f"{kind} of {type(inner).__name__}"
-    return f"the loader of {kind} ({len(dataset)} samples)"
+    return f"the loader of {kind}{_counted(dataset)}"
+
+
+def _counted(dataset: Any) -> str:
+    """Say how many samples there are, nothing where the data set does not tell."""
+    try:
+        return f" ({len(dataset)} samples)"
+    except (TypeError, NotImplementedError):
+        return ""

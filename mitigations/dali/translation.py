@@ -15,7 +15,6 @@ from speedprof.mitigations.dali.translators import TRANSLATORS
 CHAINS = ("Compose", "Sequential")
 CHOICES = ("RandomApply", "RandomChoice", "RandomOrder")
 MOST_IN_ORDER = 4  # each place in the order has a copy of every operator
-RESIZING = (steps.Resize, steps.RandomResizedCrop, steps.CenterCrop, steps.RandomCrop, steps.Pad)
 AFTER_NORMALIZE = ("RandomErasing", "ToPureTensor", "Identity")
 SEVERAL = "it gives several images of one"
 SIZES = "it gives images of several sizes"
@@ -40,10 +39,13 @@ class Row:
 
     transform: str
     became: str | None  # None: refused
-    why: str = ""
+    why: str = ""  # it was refused
+    near: str = ""  # to torchvision's values
 
     def __str__(self) -> str:
-        return f"{self.transform} {f'as {self.became}' if self.became else f'refused: {self.why}'}"
+        if self.became is None:
+            return f"{self.transform} refused: {self.why}"
+        return f"{self.transform} as {self.became}{f' ({self.near})' if self.near else ''}"
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,9 @@ def _chain(
         except RefusedError as refusal:
             rows.insert(at, Row(name, None, str(refusal)))
             continue
-        rows.insert(at, Row(name, " and ".join(step.told for step in found) or Step.told))
+        became = " and ".join(step.told for step in found) or Step.told
+        near = ", ".join(dict.fromkeys(filter(None, (step.tolerance() for step in found))))
+        rows.insert(at, Row(name, became, near=near))
         chain.extend(found)
     return chain
 
@@ -135,7 +139,7 @@ def _choice(transform: Any, stage: Stage, rows: list[Row]) -> Step:
         return choices.RandomChoice(found, tuple(float(weight) for weight in weights))
     if len(found) > MOST_IN_ORDER:
         raise RefusedError(f"an order of more than {MOST_IN_ORDER}")
-    if any(isinstance(step, RESIZING) for inner in found for step in inner):
+    if any(isinstance(step, steps.RESIZING) for inner in found for step in inner):
         raise RefusedError("what changes the size, in any order")
     return choices.RandomOrder(found)
 
