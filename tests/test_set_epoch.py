@@ -37,8 +37,22 @@ def loader(*, shuffle: bool = True, in_batches: bool = False) -> Any:
     return DataLoader(data, batch_size=3, sampler=sampler), sampler
 
 
-def passes(built: Any, count: int) -> list[list[float]]:
-    return [[x.item() for (batch,) in built for x in batch] for _ in range(count)]
+def passes(built: Any, count: int, *, peeks: bool = False) -> list[list[float]]:
+    """Return what each epoch of a training is given; `peeks`: this rank looks at batches alone."""
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    seen: list[list[float]] = []
+    for _ in range(count):
+        seen.append([])
+        for _ in range(peeks):
+            next(iter(built))
+        for (batch,) in built:
+            seen[-1] += batch.flatten().tolist()
+            for _ in range(peeks):
+                list(built)
+            optimizer.step()
+            for _ in range(peeks):
+                next(iter(built))
+    return seen
 
 
 def train(built: Any, epochs: int, *, sampler: Any = None) -> None:
@@ -72,6 +86,36 @@ def test_each_epoch_has_the_order_that_set_epoch_would_give_it(
     assert passes(mended, 3) == meant
     assert one.effects == 2
     assert meant[0] != meant[1]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_rank_that_looks_at_batches_alone_stays_in_its_epoch(
+    process: Process, workers: int
+) -> None:
+    from torch.utils.data import DataLoader
+
+    process.apply([{"name": "set-epoch"}])
+    others = passes(loader()[0], 3)
+    built, sampler = loader()
+    built = DataLoader(built.dataset, 3, sampler=sampler, num_workers=workers)
+    assert passes(built, 3, peeks=True) == others
+
+
+def test_a_script_that_takes_batches_by_hand_goes_on_to_the_next_epoch(process: Process) -> None:
+    applied(process)
+    meant = passes(loader()[0], 3)
+    built, _ = loader()
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=0.1)
+    passing, seen = iter(built), []
+    for _ in range(3 * len(built)):
+        try:
+            (batch,) = next(passing)
+        except StopIteration:
+            passing = iter(built)
+            (batch,) = next(passing)
+        seen += batch.flatten().tolist()
+        optimizer.step()
+    assert seen == [one for epoch in meant for one in epoch]
 
 
 def test_the_first_epoch_stays_as_it_is(process: Process) -> None:
