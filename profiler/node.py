@@ -38,6 +38,12 @@ def limits(total_memory: int | None, *, root: Path = CGROUPS, own: Path | None =
     )
 
 
+def memory_left(*, root: Path = CGROUPS, own: Path | None = None) -> int | None:
+    """Return the bytes that our cgroups still allow; None where none of them sets a limit."""
+    folders = _cgroup_folders(root, own or Path("/proc/self/cgroup"))
+    return min((left for one in folders if (left := _left(one)) is not None), default=None)
+
+
 def sentence(limits: Limits, present: int | None) -> str | None:
     """Say in words what holds the run back from the node's cores, None where nothing does."""
     if limits.quota is not None and limits.quota < len(limits.cpus):
@@ -113,6 +119,18 @@ def _memory(folder: Path) -> int | None:
     if not allowed.isdigit() or int(allowed) >= UNLIMITED:
         return None
     return int(allowed)
+
+
+def _left(folder: Path) -> int | None:
+    """Return what a limit leaves; what files take of it is given back as it is needed."""
+    allowed = _memory(folder)
+    used = _read(folder / "memory.current") or _read(folder / "memory.usage_in_bytes") or ""
+    if allowed is None or not used.isdigit():
+        return None
+    lines = (_read(folder / "memory.stat") or "").splitlines()
+    told = dict(line.split()[:2] for line in lines)
+    files = told.get("total_inactive_file", told.get("inactive_file", "0"))
+    return max(allowed - int(used) + int(files), 0)
 
 
 def _read(path: Path) -> str | None:

@@ -162,6 +162,44 @@ def test_limits_of_cgroups_are_read(
     assert found.cpus == os.sched_getaffinity(0)
 
 
+@pytest.mark.parametrize(
+    ("own", "files", "left"),
+    [
+        ("0::/", {"memory.max": "4000", "memory.current": "3000"}, 1000),
+        (
+            "0::/slurm/job",  # the limit is the job's, its steps have none
+            {
+                "slurm/memory.max": "4000",
+                "slurm/memory.current": "3000",
+                "slurm/memory.stat": "anon 2500\ninactive_file 500",
+                "slurm/job/memory.max": "max",
+                "slurm/job/memory.current": "3000",
+            },
+            1500,
+        ),
+        (
+            "4:memory:/a",
+            {
+                "memory/a/memory.limit_in_bytes": "4000",
+                "memory/a/memory.usage_in_bytes": "3900",
+                "memory/a/memory.stat": "inactive_file 7\ntotal_inactive_file 300",
+            },
+            400,
+        ),
+        ("0::/", {"memory.max": "max", "memory.current": "3000"}, None),
+    ],
+)
+def test_what_cgroups_leave_of_their_memory_is_read(
+    own: str, files: dict[str, str], left: int | None, tmp_path: Path
+) -> None:
+    for name, content in files.items():
+        path = tmp_path / "root" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content + "\n")
+    (tmp_path / "own").write_text(own + "\n")
+    assert node.memory_left(root=tmp_path / "root", own=tmp_path / "own") == left
+
+
 def test_limits_are_worth_a_sentence_only_where_they_limit() -> None:
     def limits(cpus: int, quota: float | None) -> node.Limits:
         return node.Limits(cpus=frozenset(range(cpus)), quota=quota, memory_bytes=None)

@@ -10,10 +10,11 @@ import threading
 import time
 from collections.abc import Sequence
 
+from speedprof.profiler import node
+
 LINE = 64  # bytes; what is kept begins at a line of the cache
 NEXT, REFUSED = 0, 1  # words of the header: the first free byte, what found no room
 TRIES = 20
-CGROUP = "/sys/fs/cgroup"
 
 
 class Shared:
@@ -100,9 +101,9 @@ def whole(size: int) -> int:
 def free_bytes() -> int | None:
     """Return the memory that could still be taken here; None where the system does not tell.
 
-    The container's limit counts, too: what files take of it is given back as it is needed.
+    The limits of its cgroups count, too: a container's, a batch job's.
     """
-    free = [_available(), _of_container()]
+    free = [_available(), node.memory_left()]
     return min((one for one in free if one is not None), default=None)
 
 
@@ -114,14 +115,6 @@ def _available() -> int | None:
     return None
 
 
-def _of_container() -> int | None:
-    most, now = _text(f"{CGROUP}/memory.max").strip(), _text(f"{CGROUP}/memory.current").strip()
-    if not (most.isdigit() and now.isdigit()):
-        return None
-    stat = dict(line.split()[:2] for line in _text(f"{CGROUP}/memory.stat").splitlines())
-    return max(int(most) - int(now) + int(stat.get("inactive_file", 0)), 0)
-
-
 def _text(path: str) -> str:
     try:
         with open(path, encoding="ascii") as file:
@@ -131,6 +124,14 @@ def _text(path: str) -> str:
 
 
 def ranks_here() -> int:
-    """Return how many training processes share this machine, as their launcher says."""
-    told = os.environ.get("LOCAL_WORLD_SIZE", "1")
-    return max(int(told), 1) if told.isdigit() else 1
+    """Return how many training processes share this machine, as their launcher says.
+
+    Where it says nothing, all of the job's may: a script that spawns its ranks itself.
+    """
+    told = os.environ.get("LOCAL_WORLD_SIZE", "")
+    if told.isdigit():
+        return max(int(told), 1)
+    from torch import distributed
+
+    whole = distributed.is_available() and distributed.is_initialized()
+    return distributed.get_world_size() if whole else 1
