@@ -69,6 +69,8 @@ def _report(view: View) -> Json:
     }
     if run.applied:
         report["applied"] = [_facts(one) for one in run.applied]
+    if run.notes:
+        report["notes"] = run.notes
     if run.roofs is not None:
         report["roofs"] = _roofs(run.roofs, run)
     if run.tuning is not None:

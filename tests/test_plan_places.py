@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,9 @@ def test_a_run_under_a_plan_from_elsewhere_says_so_first_and_in_its_report(tmp_p
     report = (only_run(tmp_path) / "report.html").read_text()
     assert f"the plan was proved on {THERE} with torch 1.9, not on this machine" in report
     assert "fused-optimizer" in report
+    told = json.loads((only_run(tmp_path) / "report.json").read_text())
+    (note,) = [note for note in told["notes"] if "was proved" in note]
+    assert note.startswith(f"the plan was proved on {THERE} with torch 1.9, not on this machine (")
 
 
 @pytest.mark.slow

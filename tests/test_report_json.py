@@ -143,3 +143,14 @@ def test_hostile_names_stay_data_in_plain_ascii() -> None:
     assert "</script>" in command
     assert "\u202e" in command  # programs get the name as it is
     command.encode("utf-8")
+
+
+def test_notes_stand_in_the_report_where_there_are_any() -> None:
+    view = loader_bound()
+    told = "the plan was proved on a Cray-1, not on this machine"
+    noted = replace(view, run=msgspec.structs.replace(view.run, notes=[told]))
+    report = json.loads(to_json.render(noted))
+    VALIDATOR.validate(report)
+    assert report["notes"] == [told]
+    silent = replace(view, run=msgspec.structs.replace(view.run, notes=[]))
+    assert "notes" not in json.loads(to_json.render(silent))
