@@ -58,7 +58,7 @@ def command(
         raise click.UsageError("name remedies or a plan, not both")
     asked = _asked(remedies, plan)
     view = closing.view_of(run_folder.find(run, Path(out)))
-    proposal, note = _proposal(view, asked)
+    proposal, note = _proposal(view, asked, calls=plan is not None)
     for said in (note, _doubt(plan, view.run)):
         if said is not None:
             _tell(said)
@@ -104,7 +104,9 @@ def _doubt(plan: str | None, run: Run) -> str | None:
     )
 
 
-def _proposal(view: View, asked: list[Remedy] | None) -> tuple[Proposal, str | None]:
+def _proposal(
+    view: View, asked: list[Remedy] | None, *, calls: bool
+) -> tuple[Proposal, str | None]:
     from speedprof.mitigations.rewrite import proposal, targets
 
     waiting: list[Outcome] = []
@@ -116,7 +118,7 @@ def _proposal(view: View, asked: list[Remedy] | None) -> tuple[Proposal, str | N
                 "all the same"
             )
     found = targets.targets(view.run)
-    made = proposal.propose(found, proposal.orders(view.run, asked, view.advice))
+    made = proposal.propose(found, proposal.orders(view.run, asked, view.advice), calls=calls)
     whole = proposal.Proposal(changes=made.changes, outcomes=(*made.outcomes, *waiting))
     return whole, found.note
 

@@ -149,7 +149,7 @@ def _written(tuned: Tuned, plan: Path, before: Run) -> str:
 
     try:
         found = targets.targets(before)
-        made = proposal.propose(found, proposal.orders(before, tuned.plan))
+        made = proposal.propose(found, proposal.orders(before, tuned.plan), calls=True)
         left = [f"{one.name} ({one.why})" for one in made.outcomes if one.state == REFUSED]
         if not made.changes:
             return f"No diff: {visible('; '.join(left))}"

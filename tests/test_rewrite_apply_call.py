@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rewrites import order, outcome, refused, unchanged, written
 
 from speedprof.mitigations.applied.automatic import AUTOMATIC
+from speedprof.mitigations.rewrite.proposal import propose
 from speedprof.mitigations.rewrite.rewriting import BY_CALL, REWRITINGS, rewrite
+from speedprof.mitigations.rewrite.sources import Source
+from speedprof.mitigations.rewrite.targets import Target, Targets
 
 SCRIPT = """\
 import torch
@@ -61,3 +66,26 @@ def test_a_plan_that_the_script_reads_stays_beside_the_call() -> None:
     changed = written(own, "dali-loading")
     assert 'speedprof.apply("fast.toml")' in changed
     assert 'speedprof.apply("dali-loading")' in changed
+
+
+def test_what_a_plan_asks_for_is_called_where_it_cannot_be_written() -> None:
+    own = SCRIPT + "if fast:\n    torch.set_num_threads(1)\n"
+    plan = [order("fewer-threads", threads=1), order("no-sync")]
+    source = Source(path=Path("train.py"), content=own.encode(), text=own, encoding="utf-8")
+    found = Targets(files=(Target(source=source),))
+    refusing = propose(found, plan)
+    assert [one.state for one in refusing.outcomes] == ["refused", "written"]
+    calling = propose(found, plan, calls=True)
+    assert [one.state for one in calling.outcomes] == ["written", "written"]
+    assert 'speedprof.apply("no-sync,fewer-threads=1")' in calling.changes[0].text
+    assert calling.outcomes[0].why.startswith("as a call, because line 6 sets it already")
+
+
+def test_what_no_call_can_say_stays_refused() -> None:
+    own = "import torch\nloader = make(torch)\n"
+    source = Source(path=Path("train.py"), content=own.encode(), text=own, encoding="utf-8")
+    found = Targets(files=(Target(source=source),))
+    plan = [order("loader-workers", num_workers=2, persistent_workers=False)]
+    made = propose(found, plan, calls=True)
+    assert made.changes == ()
+    assert made.outcomes[0].state == "refused"

@@ -35,6 +35,7 @@ class Order:
     call: int | None = (
         None  # which of the calls of DataLoader is meant, in the order of the source
     )
+    by_call: bool = False  # of speedprof.apply(), although it can be written otherwise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

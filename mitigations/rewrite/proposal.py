@@ -39,21 +39,47 @@ class Proposal:
     outcomes: tuple[Outcome, ...]
 
 
-def propose(found: Targets, orders: Sequence[Order]) -> Proposal:
-    """Write each remedy into the first file that has what it changes."""
+def propose(found: Targets, orders: Sequence[Order], *, calls: bool = False) -> Proposal:
+    """Write each remedy into the first file that has what it changes.
+
+    `calls`: what cannot be written there is named in a call of `speedprof.apply()` in the script,
+    as befits a plan, which was proved at run time.
+    """
     outcomes: dict[str, Outcome] = {}
-    changes = []
+    texts = []
     for number, target in enumerate(found.files):
         waiting = [one for one in orders if _is_open(outcomes.get(one.name))]
         mine = [_for(one, target) for one in waiting if _belongs(one, target, number, found)]
         text, made = rewrite(target.source.text, mine)
         outcomes |= {one.name: one for one in made if not _is_worse(one, outcomes.get(one.name))}
-        if text != target.source.text:
-            changes.append(Change(source=target.source, text=text))
+        texts.append(text)
+    told = [outcomes.get(one.name) or _in_library(one, found) for one in orders]
+    if calls:
+        texts[0], told = _called(texts[0], orders, told)
+    both = zip(found.files, texts, strict=True)
     return Proposal(
-        changes=tuple(changes),
-        outcomes=tuple(outcomes.get(one.name) or _in_library(one, found) for one in orders),
+        changes=tuple(
+            Change(source=target.source, text=text)
+            for target, text in both
+            if text != target.source.text
+        ),
+        outcomes=tuple(told),
     )
+
+
+def _called(
+    text: str, orders: Sequence[Order], told: Sequence[Outcome]
+) -> tuple[str, list[Outcome]]:
+    """Name what was refused in a call; return the text and all outcomes."""
+    left = {one.name: one for one in told if one.state == REFUSED and one.name in AUTOMATIC}
+    mine = [replace(one, by_call=True) for one in orders if one.name in left]
+    text, made = rewrite(text, mine)
+    called = {
+        one.name: replace(one, why=f"as a call, because {left[one.name].why}; {one.why}")
+        for one in made
+        if one.state != REFUSED
+    }
+    return text, [called.get(one.name, one) for one in told]
 
 
 def _is_open(outcome: Outcome | None) -> bool:

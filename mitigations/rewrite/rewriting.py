@@ -48,9 +48,7 @@ REWRITINGS: dict[str, Rewriting] = {  # in the order in which they are made
     "fewer-threads": flags.threads,
 }
 # all others that can be put in force: by a call at the top, where they are asked for by name
-BY_CALL: dict[str, Rewriting] = {
-    name: apply_call.rewrite for name in AUTOMATIC if name not in REWRITINGS
-}
+BY_CALL = tuple(name for name in AUTOMATIC if name not in REWRITINGS)
 LOADING = tuple(n for n, how in REWRITINGS.items() if how is loader_arguments.rewrite)
 ONCE = ("tf32", "cudnn-benchmark", "fewer-threads", *BY_CALL)  # in the script itself, nowhere else
 WITH_LOADER = (*LOADING, "non-blocking-copies")
@@ -72,7 +70,8 @@ def rewrite(source: str, orders: Sequence[Order]) -> tuple[str, list[Outcome]]:
     known = [one for one in orders if one.name in names]
     for order in sorted(known, key=lambda one: names.index(one.name)):
         place = places[order.known.loader_line]
-        if isinstance(place, Refused) and order.name in WITH_LOADER:
+        with_loader = order.name in WITH_LOADER and not order.by_call
+        if isinstance(place, Refused) and with_loader:
             outcomes[order.name] = Outcome(name=order.name, state=REFUSED, why=str(place))
             continue
         call = None if isinstance(place, Refused) else place
@@ -99,7 +98,8 @@ def _place(code: Code, order: Order) -> int | Refused | None:
 def _written(code: Code, source: str, order: Order) -> tuple[str, Outcome]:
     code.forget()
     try:
-        (REWRITINGS | BY_CALL)[order.name](code, order)
+        how = REWRITINGS.get(order.name, apply_call.rewrite)
+        (apply_call.rewrite if order.by_call else how)(code, order)
     except Refused as refused:
         absent = isinstance(refused, Absent)
         return source, Outcome(name=order.name, state=REFUSED, why=str(refused), absent=absent)
