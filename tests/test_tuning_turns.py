@@ -21,6 +21,7 @@ from speedprof.profiler.record_facts import AppliedFact
 NEW: Plan = (Remedy(name="tf32", parameters={}),)
 LENGTH = Length()
 STEPS = 60
+CUT = "it was ended at its limit"
 
 
 class Recorded(Trials):
@@ -51,7 +52,7 @@ class Recorded(Trials):
             plan=plan,
             seed=seed,
             folder=Path(what),
-            wall_s=5.0,
+            wall_s=limit_s if told == CUT and limit_s is not None else 5.0,
             series=series(told, len(self.made)) if isinstance(told, float) else None,
             windows=windows,
             problem=told if isinstance(told, str) else None,
@@ -120,6 +121,15 @@ def test_time_that_is_up_leaves_it_undecided() -> None:
     assert compared.out_of_time
     assert compared.verdict is None
     assert asked == "old"
+
+
+def test_a_trial_that_the_end_of_the_budget_cuts_off_is_told() -> None:
+    compared, asked = against(20.0, CUT, budget_s=30.0)
+    assert compared.out_of_time
+    assert compared.cut == "its trial was cut off after 22 s"  # a quarter is kept back
+    assert asked == "old new"
+    hung, _ = against(20.0, CUT)
+    assert hung.problem == CUT  # long before the budget's end
 
 
 def test_one_trial_is_enough_of_a_remedy_without_effect() -> None:

@@ -293,7 +293,9 @@ def _why(compared: Compared, proof: Proof | None, name: str) -> str:
     if compared.problem is not None:
         return compared.problem
     if compared.out_of_time:
-        return f"not decided: {NO_TIME}" if compared.made else f"not tried: {NO_TIME}"
+        begun = compared.made or compared.cut
+        why = "; ".join(filter(None, (compared.cut, NO_TIME)))
+        return f"not decided: {why}" if begun else f"not tried: {why}"
     if not compared.verdict:
         told = [f"not faster beyond noise: {compared.found}", *compared.made[-1].notes(name)]
         return "; ".join(told[: 1 + MOST_NOTES])

@@ -26,6 +26,7 @@ class Compared:
     verdict: bool | None = None  # None: it was not decided, or they failed
     problem: str | None = None  # why a trial failed, or why the remedy had no effect
     out_of_time: bool = False
+    cut: str = ""  # which trial the end of the budget cut off, if one
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -62,7 +63,7 @@ class Turns:
         trial = self._trials.run(plan, what, seed=seed, windows=windows, limit_s=limit)
         by_budget = limit < patience and trial.wall_s >= limit
         if trial.problem is not None and by_budget and not first:
-            raise OutOfTimeError
+            raise OutOfTimeError(f"its trial was cut off after {trial.wall_s:.0f} s")
         return trial
 
     def against(
@@ -96,8 +97,8 @@ class Turns:
                     verdict = decide(found, len(made)) if since else None
                 if verdict is not None:
                     return Compared(made=tuple(made), found=found, verdict=verdict)
-        except OutOfTimeError:
-            return Compared(made=tuple(made), found=found, out_of_time=True)
+        except OutOfTimeError as error:
+            return Compared(made=tuple(made), found=found, out_of_time=True, cut=str(error))
         finally:
             self._wanted = self.plan
 
