@@ -82,7 +82,7 @@ def _asked(remedy: Remedy, plan: Plan) -> Candidate:
 def _promise(one: Candidate) -> float:
     gain = one.predicted
     hope = math.log((gain.low + gain.high) / 2 if gain is not None else WORTH)
-    return -round(hope / COSTS.get(one.remedy.name, 1.0), 2)
+    return -round(hope / COSTS.get(one.remedy.name, 1.0), 3)
 
 
 def _advised(run: Run, plan: Plan) -> Iterator[Candidate]:
