@@ -405,6 +405,33 @@ def test_the_hook_that_finds_models_goes_and_comes_back_for_another_training(
         assert not hooks
 
 
+@pytest.mark.filterwarnings("ignore:Using .torch.compile:UserWarning")
+@pytest.mark.parametrize("wrapped", [True, False])
+def test_a_model_that_the_script_compiles_is_found_and_not_compiled_again_and_again(
+    process: Process, compiled: None, wrapped: bool
+) -> None:
+    from torch._dynamo.utils import counters
+
+    made: list[int] = []
+
+    def backend(graph: Any, _inputs: Any) -> Any:
+        made.append(1)
+        return graph.forward
+
+    counters.clear()
+    one = applied(process, "bf16-autocast")
+    model = Net()
+    if wrapped:
+        called = torch.compile(model, backend=backend)
+    else:
+        called = model
+        model.compile(backend=backend)
+    for _ in range(12):
+        called(torch.randn(4, WIDTH)).sum().backward()
+    assert one.effects == 1
+    assert len(made) <= 2
+
+
 def test_torchscript_is_left_alone(process: Process) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)

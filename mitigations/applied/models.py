@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import types
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar
@@ -29,7 +30,7 @@ def when_trained(process: Process, one: Applied, adopt: Adopt) -> None:
 
     A module counts if it has parameters that want gradients, all of them initialised. Torch's own
     hook for all modules tells of it. It is taken away after a few passes over a model, and is back
-    when an optimizer makes its first step: of a second training in the process, it may be.
+    when an optimizer updates what no model that was found has: another training begins.
     """
     from torch.optim.optimizer import register_optimizer_step_pre_hook
 
@@ -65,22 +66,27 @@ class _Finder:
             self._handle = None
 
     def step(self, optimizer: Any, _arguments: Any, _keywords: Any) -> None:
-        if optimizer not in self._optimizers:
-            self._optimizers.add(optimizer)
+        if optimizer in self._optimizers:
+            return
+        self._optimizers.add(optimizer)
+        known = {id(p) for module in self._passes for p in module.parameters()}
+        if any(id(p) not in known for group in optimizer.param_groups for p in group["params"]):
             self._passes = weakref.WeakKeyDictionary(dict.fromkeys(self._passes, 1))
             self.begin()
 
-    def _look(self, module: Any, _inputs: Any) -> None:
+    def _look(self, module: Any, inputs: Any) -> None:
         import torch
 
         if _aside or not (torch.is_grad_enabled() and module.training):
             return
         if torch.compiler.is_compiling():
+            if not self._found:  # a model that the script compiled in place
+                torch.compiler.disable(self._look)(module, inputs)
             return
         passes = self._passes.get(module)
         if passes is not None:
             self._passes[module] = passes + 1
-            if passes + 1 >= LAST_LOOK:
+            if passes + 1 >= LAST_LOOK and not _is_compiled(module):
                 self.remove()
         elif module not in self._inside and _is_model(module):
             self._find(module)
@@ -96,6 +102,15 @@ class _Finder:
             self._one.note(why)
         else:
             self._adopt(unwrapped(module))
+
+
+def _is_compiled(module: Any) -> bool:
+    """Tell whether the script compiles it: it would be compiled anew without a hook."""
+    while type(module).__name__ in WRAPPERS:
+        if type(module).__name__ == "OptimizedModule":
+            return True
+        module = _inside(module)
+    return isinstance(module._compiled_call_impl, types.FunctionType)  # noqa: SLF001 - no other sign
 
 
 def _is_model(module: Any) -> bool:
