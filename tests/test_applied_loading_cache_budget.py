@@ -10,18 +10,23 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("torchvision", reason="torchvision is not installed")
 
+import numpy as np  # noqa: E402
 from cache_cases import LENGTH, PASSES, Slow, applied, ended, loader, seen, unkept  # noqa: E402
 from torchvision import transforms  # noqa: E402
 from torchvision.datasets import ImageFolder  # noqa: E402
 
-from speedprof.mitigations.applied import sample_shelf  # noqa: E402
+from speedprof.mitigations.applied import sample_shelf, words  # noqa: E402
 from speedprof.mitigations.applied.process import Process  # noqa: E402
+from speedprof.mitigations.applied.sample_cache import ONCE  # noqa: E402
+from speedprof.mitigations.applied.shared_memory import ranks_here  # noqa: E402
 
 
 def test_quickly_made_samples_are_not_worth_keeping(process: Process) -> None:
+    ready = np.zeros(1 << 20, dtype=np.uint8)  # handed out as it is; what is kept is copied
+
     class Quick(Slow):
         def __getitem__(self, index: int) -> Any:
-            return torch.full((200, 200), float(index))
+            return ready
 
     assert "keeping them gains nothing" in unkept(process, lambda: Quick(None))
 
@@ -54,7 +59,9 @@ def test_a_single_pass_has_no_effect_and_says_so(process: Process) -> None:
     one = applied(process)
     seen(loader(Slow(lambda index: index)), 1)
     assert ended(process, one).effects == 0
-    assert f"{LENGTH} samples of Slow were kept, and none was read again" in one.notes
+    told = f"{LENGTH} samples of Slow were kept, and none was read again; {ONCE}"
+    assert told in one.notes
+    assert words.sentence([one], []).startswith(f"cache-samples had no effect ({told}")
 
 
 def test_undone_the_class_is_as_it_was_and_the_memory_free(process: Process) -> None:
@@ -77,3 +84,15 @@ def _shared_bytes() -> int:
     status = Path("/proc/self/status").read_text()
     line = next(line for line in status.splitlines() if line.startswith("RssShmem"))
     return int(line.split()[1]) * 1024
+
+
+def test_ranks_that_nobody_counted_share_the_memory_as_well(
+    monkeypatch: pytest.MonkeyPatch, group_of_one: None
+) -> None:
+    """A script that spawns its ranks itself has no launcher's variables."""
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    assert ranks_here() == 1
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 8)
+    assert ranks_here() == 8
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert ranks_here() == 4

@@ -24,10 +24,13 @@ from cache_cases import (  # noqa: E402
     seen,
     unkept,
 )
+from PIL import Image  # noqa: E402
 from torch.utils.data import IterableDataset, TensorDataset  # noqa: E402
 from torchvision import transforms  # noqa: E402
 from torchvision.datasets import ImageFolder  # noqa: E402
+from torchvision.transforms import v2  # noqa: E402
 
+from speedprof.mitigations.applied import sample_shelf  # noqa: E402
 from speedprof.mitigations.applied.process import Process  # noqa: E402
 from speedprof.mitigations.applied.sample_shelf import CHECKED  # noqa: E402
 
@@ -149,3 +152,65 @@ def test_what_has_nothing_to_keep_is_said(process: Process, dataset: Any, why: s
     keywords = {"shuffle": None} if isinstance(dataset, IterableDataset) else {}
     assert sum(len(batch) for batch in loader(dataset, **keywords)) == 8
     assert why in "; ".join(ended(process, one).notes)
+
+
+def test_a_transformed_tensor_that_some_samples_change_in_place_is_not_kept(
+    process: Process, jpegs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first samples, which are looked at, do not."""
+    monkeypatch.setattr(sample_shelf, "REPAID", 1e9)  # whatever making them costs
+
+    class Faded(Views):
+        def __getitem__(self, index: int) -> Any:
+            view = self.transform(Image.open(self.paths[index]).convert("RGB"))
+            return view.mul_(0.5) if index == 0 else view
+
+    def passed() -> Any:
+        faded = Faded(jpegs, CHAINS["random at first"])
+        return loader(faded, shuffle=False, sampler=range(LENGTH)[::-1])
+
+    bare = seen(passed())
+    one = applied(process)
+    assert seen(passed()) == bare
+    assert "it changes what its transforms return" in "; ".join(ended(process, one).notes)
+
+
+def test_a_transform_whose_parts_are_fewer_at_times_is_given_up(
+    process: Process, jpegs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sample_shelf, "REPAID", 1e9)
+
+    class Crops(Views):
+        def __getitem__(self, index: int) -> Any:
+            return tuple(self.transform(Image.open(self.paths[index]).convert("RGB")))
+
+    calls = []
+
+    def several(image: Any) -> Any:
+        calls.append(image)
+        return [torch.rand(2) for _ in range(3 if len(calls) < 60 else 1)]
+
+    one = applied(process)
+    dataset = Crops(jpegs, transforms.Compose([transforms.Resize(8), several]))
+    for _ in range(9):
+        assert all(sample for batch in loader(dataset) for sample in batch)
+    assert "has other parts each time" in "; ".join(ended(process, one).notes)
+
+
+def test_a_data_set_may_ask_what_its_transform_is(process: Process, jpegs: Path) -> None:
+    class Asking(Views):
+        def __getitem__(self, index: int) -> Any:
+            image = Image.open(self.paths[index]).convert("RGB")
+            assert isinstance(self.transform, torch.nn.Sequential)
+            assert self.transform
+            assert len(self.transform) == 2
+            for step in self.transform:
+                image = step(image)
+            return image, self.transform[0].size
+
+    def make() -> Any:
+        return Asking(jpegs, torch.nn.Sequential(v2.Resize(8), v2.PILToTensor()))
+
+    bare = seen(loader(make()))
+    applied(process)
+    assert seen(loader(make())) == bare

@@ -85,3 +85,14 @@ def test_samples_are_kept_from_epoch_to_epoch(tmp_path: Path, plan: tuple[str, .
     cache = next(one for one in found if one["name"] == "cache-samples")
     assert cache["effects"] >= 2 * 64 - 1  # one of 128 is made and compared
     assert "64 samples of Samples were kept and read" in cache["notes"][0]
+
+
+def test_a_run_that_ends_in_its_first_epoch_says_that_keeping_did_nothing(tmp_path: Path) -> None:
+    script = KEEPING.replace("range(3)", "range(1)")
+    script = script.format(after=0, failure="pass", work="time.sleep(0.005)")
+    _, (cache,) = applied(tmp_path, script, "cache-samples")
+    assert cache["effects"] == 0
+    assert cache["notes"][0] == (
+        "64 samples of Samples were kept, and none was read again; there was one pass only, and "
+        "what is kept pays from the second one on"
+    )

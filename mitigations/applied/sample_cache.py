@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-import multiprocessing
 import os
 import weakref
 from collections.abc import Iterator
 from typing import Any
 
+from speedprof.mitigations.applied.hindrances import start_method
 from speedprof.mitigations.applied.process import Applied, Process
 from speedprof.mitigations.applied.sample_shelf import Shelf
 from speedprof.mitigations.applied.shared_memory import REFUSED, Shared, free_bytes, ranks_here
@@ -18,6 +18,7 @@ MEMORY_SHARE = 0.25  # of the free memory, where the plan names no budget; ranks
 MOST_BYTES = 64 << 30
 MB = 1 << 20
 HEAP_TYPE = 1 << 9  # of type.__flags__: a class that Python code has made
+ONCE = "there was one pass only, and what is kept pays from the second one on"
 PRIVATE = ("numpy.Generator", "numpy.RandomState", "random.Random", "torch.Generator")
 
 
@@ -62,6 +63,8 @@ class Shelves:
         for dataset in list(_innermost(loader.dataset)):
             known = self._known.get(id(dataset))
             if known is not None and known() is dataset:
+                if id(dataset) in self._shelves:
+                    self._shelves[id(dataset)].passes += 1
                 continue
             kind = type(dataset).__name__
             try:
@@ -73,6 +76,7 @@ class Shelves:
             self._told.setdefault(kind, []).append(shelf)
             self._known[id(dataset)] = weakref.ref(dataset)
             self._shelves[id(dataset)] = shelf
+            shelf.passes += 1
             weakref.finalize(dataset, self._gone, id(dataset), shelf).atexit = False
             self._patch(type(dataset))
 
@@ -87,7 +91,9 @@ class Shelves:
                 if shelf.why_given_up:
                     self._one.note(f"samples of {kind} are not kept: {shelf.why_given_up}")
             if kept and not read:
-                self._one.note(f"{kept} samples of {kind} were kept, and none was read again")
+                once = all(shelf.passes < 2 for shelf in shelves)
+                why = f"; {ONCE}" if once else ""
+                self._one.note(f"{kept} samples of {kind} were kept, and none was read again{why}")
             elif read:
                 self._one.note(f"{kept} samples of {kind} were kept and read {read} times")
         shared = self._shared
@@ -173,7 +179,7 @@ def _check(dataset: Any, loader: Any) -> None:
     for name, value in _held(dataset):
         if any(_named(one) in PRIVATE for one in type(value).__mro__):
             raise RefusedError(f"it has a generator of its own ({name})")
-    if loader.num_workers and _start_method(loader) != "fork":
+    if loader.num_workers and start_method(loader.multiprocessing_context) != "fork":
         raise RefusedError("workers that are not forked do not see what others have kept")
 
 
@@ -188,8 +194,3 @@ def _held(dataset: Any) -> Iterator[tuple[str, Any]]:
 
 def _named(kind: type) -> str:
     return f"{kind.__module__.partition('.')[0]}.{kind.__name__}"
-
-
-def _start_method(loader: Any) -> str:
-    context = loader.multiprocessing_context or multiprocessing
-    return str(context.get_start_method())

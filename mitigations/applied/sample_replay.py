@@ -8,8 +8,9 @@ transforms run on copies from there on, and draw what they would have drawn.
 from __future__ import annotations
 
 import pickle
+import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from threading import get_ident
 from typing import Any
 
@@ -20,6 +21,8 @@ from speedprof.profiler.fence import Fence
 
 ATOMS = (bool, int, float, complex, str, bytes, type(None))
 OUTSIDE = "it draws random numbers outside its transforms"
+CHANGES = "it changes what its transforms return"
+NOT_UNDERSTOOD = "it was not understood"
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Call:
     cut: int  # steps that are the same each time, and were not recorded
     given: list[Part]  # behind them
     returned: Any
+    state: list[Any] = field(default_factory=list)  # what was returned, as it was then
 
 
 class Recording:
@@ -60,7 +64,7 @@ class Recording:
         cut = 0 if keywords else self.cuts[name]
         arrived = self._arrive(chain, cut)
         if arrived is None:
-            self.fault = self.fault or "it was not understood"
+            self.fault = self.fault or NOT_UNDERSTOOD
             return chain.whole(*inputs, **keywords)
         before, after = arrived
         given = self._same(name, before, inputs)
@@ -68,16 +72,22 @@ class Recording:
             return given[0] if len(inputs) == 1 else given
         kept = self._keep(given, keywords)
         if kept is None:
-            self.fault = self.fault or "it was not understood"
+            self.fault = self.fault or NOT_UNDERSTOOD
             return after(*given, **keywords)
         returned = after(*given, **keywords)
         left = self._leave(Call(name, cut, kept, returned), given)
-        return returned if left is None else left.returned
+        if left is None:
+            self.fault = self.fault or NOT_UNDERSTOOD
+            return returned
+        return left.returned
 
     def record(self, sample: Any) -> list[Part] | None:
         """Return the record of the sample that was made, None where it cannot be made again."""
         self._check(OUTSIDE)
         if self.fault is not None:
+            return None
+        if any(_state(call.returned) != call.state for call in self._calls):
+            self.fault = CHANGES  # in place
             return None
         holes: dict[int, Hole] = {}
         for place, call in enumerate(self._calls):
@@ -88,7 +98,7 @@ class Recording:
             self.fault = f"its samples cannot be kept ({error})"
             return None
         if filled != set(range(len(self._calls))):
-            self.fault = "it changes what its transforms return"
+            self.fault = CHANGES
             return None
         return _joined(self._calls, template)
 
@@ -134,7 +144,7 @@ class Recording:
                 call = replace(call, returned=unpack(pack(call.returned)[0]))
             except REFUSALS as error:
                 self.fault = f"what its transforms return cannot be kept ({error})"
-        self._calls.append(call)
+        self._calls.append(replace(call, state=_state(call.returned)))
         self._states = RandomStates()
         return call
 
@@ -147,13 +157,35 @@ class _StandIn:
     """A transform under observation: called, it runs the transform; asked, it is the transform."""
 
     def __init__(self, recording: Recording, name: str) -> None:
-        self._recording, self._name = recording, name
+        vars(self).update(_StandIn__recording=recording, _StandIn__name=name)  # none of its own
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:  # what `isinstance` asks
+        return type(self.__whole())
 
     def __call__(self, *inputs: Any, **keywords: Any) -> Any:
-        return self._recording.run(self._name, inputs, keywords)
+        return self.__recording.run(self.__name, inputs, keywords)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._recording.chains[self._name].whole, name)
+        return getattr(self.__whole(), name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        setattr(self.__whole(), name, value)
+
+    def __bool__(self) -> bool:
+        return bool(self.__whole())
+
+    def __len__(self) -> int:
+        return len(self.__whole())
+
+    def __iter__(self) -> Any:
+        return iter(self.__whole())
+
+    def __getitem__(self, key: Any) -> Any:
+        return self.__whole()[key]
+
+    def __whole(self) -> Any:
+        return self.__recording.chains[self.__name].whole
 
 
 @dataclass(frozen=True)
@@ -206,6 +238,19 @@ def _holes(place: int, returned: Any) -> dict[int, Hole]:
         if not isinstance(value, ATOMS):
             holes[id(value)] = (place, key)
     return holes
+
+
+def _state(returned: Any) -> list[Any]:
+    """Return what tells that a transform's result, or a part of it, was changed in place."""
+    named = type(returned) in (tuple, list)
+    parts = returned if named else returned.values() if type(returned) is dict else ()
+    return [_count(one) for one in (returned, *parts)]
+
+
+def _count(value: Any) -> Any:
+    if hasattr(value, "_version"):
+        return value._version  # noqa: SLF001 - torch counts what is written into a tensor
+    return zlib.crc32(value.tobytes()) if hasattr(value, "tobytes") else None
 
 
 def _several(inputs: tuple[Any, ...], returned: Any) -> tuple[Any, ...]:

@@ -34,6 +34,7 @@ class Shelf:
         """Take the table from the shared memory; raises MemoryError where it has no room."""
         self._held, self._own, self._shared, self._fence = weakref.ref(dataset), own, shared, fence
         self.length = len(dataset)
+        self.passes = 0  # that began over the data set
         begin = shared.reserve(8 * (TABLE + self.length))
         if begin is None:
             raise MemoryError("the budget is too small")
@@ -47,7 +48,7 @@ class Shelf:
         self._looked = self._since_check = 0
         self._made_s = self._read_s = 0.0
         self._read = fence.guard("remedy cache-samples: read", self._record_at)
-        self._filled = fence.guard("remedy cache-samples: fill", Replay.sample)
+        self._filled = fence.guard("remedy cache-samples: fill", _filled)
         self._end = fence.guard("remedy cache-samples: keep", self._ended)
         self._unchanged = fence.guard("remedy cache-samples: compare", self._is_unchanged)
 
@@ -103,8 +104,11 @@ class Shelf:
             self.give_up("what was kept cannot be read")
             return self._own(self._held(), index)
         made = self._filled(found, found.results(self._chains))
+        if made is None:
+            self.give_up("what its transforms return has other parts each time")
+            return self._own(self._held(), index)
         self._count(READ)
-        return made
+        return made[0]
 
     def _made(self, index: Any, place: int) -> Any:
         """Let the data set make a sample, and keep it."""
@@ -236,6 +240,14 @@ class Shelf:
         worker = get_worker_info()
         slot = 0 if worker is None else 1 + worker.id % (SLOTS - 1)
         self._words[COUNTERS + 2 * slot + which] += 1
+
+
+def _filled(found: Replay, results: list[Any]) -> tuple[Any] | None:
+    """Return a sample made again; None where a part of a result is not there this time."""
+    try:
+        return (found.sample(results),)
+    except LookupError:
+        return None
 
 
 def _place(index: Any, length: int) -> int | None:
