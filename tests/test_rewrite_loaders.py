@@ -95,6 +95,14 @@ def test_new_arguments_get_a_line_of_their_own_where_the_last_one_is_full() -> N
     assert loader(call) == (call[:-1] + ",\n    num_workers=2, persistent_workers=True)")
 
 
+def test_a_comment_before_the_bracket_stays_though_the_line_becomes_long() -> None:
+    call = "DataLoader(d, collate_fn=lambda b: (b, 1), batch_size=128, drop_last=True{end})"
+    for end in ("\n\n    # a line\n    ", "  # behind\n", ",\n    # a line\n"):
+        changed = written(f"{IMPORT}l = {call.format(end=end)}\n", "loader-workers")
+        assert end.strip().strip(",").strip() in changed
+        assert "num_workers=2" in changed
+
+
 def test_the_scripts_own_value_is_kept_unless_the_remedy_names_it() -> None:
     source = f"{IMPORT}loader = DataLoader(d, num_workers=1)\n"
     assert "num_workers=1, persistent_workers=True)" in written(source, "loader-workers")
@@ -331,3 +339,9 @@ def test_data_parallel_models_get_other_buckets() -> None:
     assert "bucket_cap_mb=50.5," in written(own, "ddp-buckets", bucket_cap_mb=50.5)
     positional = f"{DDP}m = DDP(net, [0], 0, 0, True, group)\n"
     assert "argument 6 by position" in refused(positional, "ddp-buckets")
+
+
+def test_optimizers_of_sparse_gradients_are_not_fused() -> None:
+    source = "import torch\ne = torch.nn.Embedding(9, 2, sparse=True)\no = torch.optim.SGD(p, 1)\n"
+    assert "line 2 asks for sparse gradients" in refused(source, "fused-optimizer")
+    written(source.replace("sparse=True", "sparse=False"), "fused-optimizer")

@@ -6,7 +6,7 @@ import pytest
 
 from speedprof.mitigations.rewrite.order import Known
 from speedprof.mitigations.rewrite.rewriting import rewrite
-from speedprof.tests.rewrites import added, order, outcome, refused, unchanged, written
+from speedprof.tests.rewrites import added, order, refused, unchanged, written
 
 SCRIPT = """\
 import argparse

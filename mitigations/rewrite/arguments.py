@@ -66,7 +66,7 @@ def set_in(
             return changed
         layout = _line_break(updated)
         if layout is None:
-            return _one_a_line(changed, code)
+            return changed if _ends_in_a_comment(updated) else _one_a_line(changed, code)
         return _given(updated, own, wanted, layout)
 
     code.edit(call, edit)
@@ -94,6 +94,18 @@ def _line_break(call: cst.Call) -> Layout | None:
     commas = [one.comma for one in call.args[:-1] if isinstance(one.comma, cst.Comma)]
     layouts = [*(comma.whitespace_after for comma in commas), call.whitespace_before_args]
     return next((one for one in layouts if isinstance(one, cst.ParenthesizedWhitespace)), None)
+
+
+def _ends_in_a_comment(call: cst.Call) -> bool:
+    """Tell whether a comment stands between the last argument and the bracket."""
+    last = call.args[-1]
+    after = last.comma.whitespace_after if isinstance(last.comma, cst.Comma) else None
+    return any(
+        one.comment is not None
+        for layout in (after, last.whitespace_after_arg)
+        if isinstance(layout, cst.ParenthesizedWhitespace)
+        for one in (layout.first_line, *layout.empty_lines)
+    )
 
 
 def remove_from(

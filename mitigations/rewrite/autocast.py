@@ -29,6 +29,7 @@ def rewrite(code: Code, order: Order) -> None:
         raise Refused(f"line {code.line(call)} computes a loss that autocast refuses; take "
                       "binary_cross_entropy_with_logits")  # fmt: skip
     step = training.step(code)
+    _refuse_numpy(code, step)
     call = models.forward(code, step, models.model(code))
     first, last, block = _range(code, step, call)
     lines = [one for one in block.body if code.line(first) <= code.line(one) <= code.line(last)]
@@ -36,6 +37,17 @@ def rewrite(code: Code, order: Order) -> None:
     torch = in_module(code, "torch")
     head = f"with {torch}.autocast({device}, dtype={torch}.bfloat16):\n    pass\n"
     code.edit(block, lambda updated: _wrapped(updated, block, lines, head))
+
+
+def _refuse_numpy(code: Code, step: cst.CSTNode) -> None:
+    """Refuse a step that would hand bfloat16 to NumPy, which has no such type."""
+    for call in code.all(cst.Call, step):
+        words = code.words(call)
+        if words.endswith(".numpy()") and ".float()" not in words:
+            raise Refused(
+                f"line {code.line(call)} hands a tensor to NumPy, which has no bfloat16; write "
+                ".float() before"
+            )
 
 
 def _range(

@@ -22,6 +22,10 @@ def rewrite(code: Code, order: Order) -> None:
             return
         raise Refused(f"line {code.line(one)} compiles it already, under a condition")
     models.refuse_sharded(code)
+    for method in code.all(cst.FunctionDef):
+        around = list(code.ancestors(method))[:2]  # its block, and what that is of
+        if method.name.value == "compile" and isinstance(around[-1], cst.ClassDef):
+            raise Refused(f"line {code.line(method)} defines a compile() of the model's own")
     mode = order.parameters.get("mode", "default")
     argument = "" if mode == "default" else f'mode="{mode}"'
     models.place(code, found).write(code, f"{{model}}.compile({argument})")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import libcst as cst
+
 from speedprof.mitigations.rewrite.arguments import Given, given, set_in
 from speedprof.mitigations.rewrite.code import Absent, Code, Refused
 from speedprof.mitigations.rewrite.order import Order
@@ -17,6 +19,10 @@ def rewrite(code: Code, order: Order) -> None:  # noqa: ARG001 - as all rewritin
     calls = code.calls(*FUSED)
     if not calls:
         raise Absent("no Adam, AdamW, SGD or Adagrad of torch's is built in this file")
+    for one in code.all(cst.Arg):
+        is_sparse = one.keyword is not None and one.keyword.value == "sparse"
+        if is_sparse and code.words(one.value) != "False":
+            raise Refused(f"line {code.line(one)} asks for sparse gradients")
     for call in calls:
         own = given(code, call, POSITIONAL)
         for name in OTHERWISE:

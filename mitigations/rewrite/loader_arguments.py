@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import libcst as cst
 
-from speedprof.mitigations.rewrite import copies
+from speedprof.mitigations.rewrite import copies, kept_workers, opened_files
 from speedprof.mitigations.rewrite.arguments import (
     Given,
     given,
@@ -50,6 +50,7 @@ def _change(code: Code, call: cst.Call, order: Order) -> None:
         del texts[name]
     if kept and not texts:
         raise Refused(_kept(code, call, kept[0], own[kept[0]]))
+    _check_kept(code, own, texts)
     if {"num_workers", *OF_WORKERS} & set(texts):
         _check_number(code, call, number, own, order)
     if "num_workers" in texts:
@@ -62,6 +63,19 @@ def _change(code: Code, call: cst.Call, order: Order) -> None:
     ]
     if texts:
         set_in(code, call, own, texts)
+
+
+def _check_kept(code: Code, own: Mapping[str, Given], texts: dict[str, str]) -> None:
+    """Leave out that workers are kept where that would show."""
+    if texts.get("persistent_workers", "False") == "False":
+        return
+    why = kept_workers.why_not(code, own)
+    if why is None:
+        return
+    if len(texts) == 1:
+        raise Refused(f"the workers cannot be kept: {why}")
+    del texts["persistent_workers"]
+    code.notes.append(f"the workers are not kept: {why}")
 
 
 def _other_than(code: Code, own: Mapping[str, Given], texts: dict[str, str]) -> dict[str, str]:
@@ -138,6 +152,7 @@ def _is_dotted(text: str) -> bool:
 def _check_workers(code: Code, order: Order) -> None:
     """Refuse workers that could not work, or would make other batches."""
     known = order.known
+    opened_files.refuse(code)
     if known.iterable:
         raise Refused("the dataset is iterable, and every worker would yield all of it")
     if known.start_method not in ("spawn", "forkserver"):
