@@ -78,7 +78,7 @@ def misfits(run: Run, judgement: Judgement) -> dict[str, Misfit]:
     answers: dict[str, Misfit] = {}
     for finding in judgement.findings:
         for mitigation in CATALOGUE:
-            answer = mitigation.assess(run, finding) if treats(mitigation, finding) else None
+            answer = _assessed(mitigation, run, finding) if treats(mitigation, finding) else None
             if isinstance(answer, Misfit):
                 answers[mitigation.name] = answer
     return answers
@@ -100,10 +100,30 @@ def _fits(run: Run, judgement: Judgement) -> list[Advice]:
         for mitigation in CATALOGUE:
             if mitigation.against or not treats(mitigation, finding):
                 continue
-            fit = mitigation.assess(run, finding)
+            fit = _assessed(mitigation, run, finding)
             if isinstance(fit, Fit):
                 found.append(Advice(mitigation=mitigation, finding=finding, fit=fit))
     return found
+
+
+def _assessed(mitigation: Mitigation, run: Run, finding: Finding) -> Fit | Misfit:
+    answer = mitigation.assess(run, finding)
+    if isinstance(answer, Fit) and _in_force(mitigation.name, answer, run):
+        return Misfit(reason="it is in force already")
+    return answer
+
+
+def _in_force(name: str, fit: Fit, run: Run) -> bool:
+    """Tell whether a plan changed this run so; other values of a remedy are advice all the same.
+
+    What the record holds of a model may have been seen before a remedy changed it.
+    """
+    return any(
+        one.name == name
+        and one.effects > 0
+        and all(one.parameters.get(key, value) == value for key, value in fit.parameters.items())
+        for one in run.applied
+    )
 
 
 def _hidden(run: Run, judgement: Judgement, finding: Finding) -> bool:
