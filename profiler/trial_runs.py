@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from speedprof import __version__
-from speedprof.profiler import child, launcher, run_folder
+from speedprof.profiler import child, launcher, run_folder, script_file
 from speedprof.profiler.errors import SpeedprofError
 from speedprof.profiler.prepared_files import Prepared
 from speedprof.profiler.progress import Followers
@@ -61,6 +61,7 @@ def run(
         started_at=started_at,
         options=launcher.options(order),
         version=__version__,
+        script=script_file.fact(order.target.command, run_folder.working_directory()),
     )
     temporary = tempfile.mkdtemp(prefix="speedprof-")
     scratch = folder / SCRATCH

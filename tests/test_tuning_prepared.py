@@ -10,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from speedprof.mitigations.rewrite.targets import targets
 from speedprof.mitigations.tuning.proof import same
 from speedprof.mitigations.tuning.trial import Length, Trials
 from speedprof.mitigations.tuning.tuned import Order
 from speedprof.mitigations.tuning.tuner import Tuner
 from speedprof.profiler import interpreter, prepared_files
+from speedprof.profiler.attribution import load
 from speedprof.profiler.prepared_files import Prepared
 from speedprof.profiler.trials.overlay import FILES
 
@@ -152,3 +154,15 @@ def test_a_full_disk_leaves_the_trial_to_prepare_for_itself(
     monkeypatch.setattr(prepared_files.shutil, "copytree", full)
     prepared.lay(tmp_path)
     assert not prepared.there
+
+
+@pytest.mark.slow
+def test_a_trial_remembers_which_script_it_ran(
+    tmp_path: Path, script: Callable[[str], interpreter.Target]
+) -> None:
+    folder = tmp_path / "tune"
+    folder.mkdir()
+    trials = Trials(target=script(""), folder=folder, length=SHORT, tell=lambda _: None)
+    run = load(trials.run((), "as it is").folder)
+    (tmp_path / "train.py").touch()  # written anew, with the same text
+    assert targets(run).files[0].source.path.name == "train.py"
