@@ -276,6 +276,10 @@ def test_ranks_whose_script_sets_no_epoch_get_another_order_by_the_other_remedy(
     data = ImageFolder(str(root), CROPPED)
     data.samples = [(path, number) for number, (path, _label) in enumerate(data.samples)]
     loader = DataLoader(data, 3, sampler=DistributedSampler(data, 2, 0, seed=3))
-    orders = [[int(x) for _images, many in loader for x in many] for _epoch in range(2)]
+    weight = torch.zeros(1, requires_grad=True)
+    orders = []
+    for _epoch in range(2):
+        orders.append([int(x) for _images, many in loader for x in many])
+        torch.optim.SGD([weight], 0.1).step()  # an epoch is a pass in which something is trained
     assert type(iter(loader)).__name__ == "DaliPass"
     assert orders[0] != orders[1]

@@ -12,7 +12,7 @@ from typing import Any
 
 from speedprof.mitigations.dali.batches import Batch, Read
 from speedprof.mitigations.dali.costs import Ledger, Meter
-from speedprof.mitigations.dali.memory import portions, weights
+from speedprof.mitigations.dali.memory import give_back, portions, weights
 from speedprof.mitigations.dali.pipeline import PIXELS, SHRUNK, Images, Recipe, arguments
 from speedprof.mitigations.dali.shrinking import factors, opened, possible, within
 from speedprof.mitigations.dali.steps import Arguments
@@ -168,6 +168,8 @@ class Lane:
         ):
             for part in portions(places, each, most=self._recipe.most, fits=self._room):
                 yield part, make(read, few, given, part)
+                if len(part) < len(places):  # room is scarce
+                    give_back()
 
     def _threads(self) -> set[int]:
         return self._of_all.threads | (self._of_shrunk.threads if self._of_shrunk else set())
