@@ -3,22 +3,26 @@
 PYTHON ?= python3
 VENV ?= .venv
 RUNS ?= 5
-WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n : 4)))
+# tests wait for processes more than they compute: one more of them than there are cores
+WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4)))
+# `make test EXTRAS=dev` goes without DALI, and so without its tests
+EXTRAS ?= dev,dali
 BUSY ?=
 
 bin := $(VENV)/bin
-installed := $(VENV)/.speedprof-installed
+installed := $(VENV)/.speedprof-$(EXTRAS)
 wheel := build/wheel
 demo_data := demo-data/shapes
 pytest := $(bin)/python -m pytest -q
 beside := -n $(WORKERS) --dist worksteal # tests that may run at the same time
+alone := $(shell grep -l "mark.alone" tests/test_*.py) # collecting all other files takes longer
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test check test-fast test-slow bench planted catalogue clean
 
 help:
 	@echo "make demo      profile examples/imagefolder.py and write a report"
-	@echo "make test      lint, types, fast tests, then whole training scripts"
+	@echo "make test      lint, types, every test, and last those that have to run alone"
 	@echo "make check     lint and types alone"
 	@echo "make bench     overhead and truth, into benchmarks/results (two hours)"
 	@echo "make planted   every planted bottleneck RUNS=5 times, with BUSY=1 on a busy machine"
@@ -27,7 +31,7 @@ help:
 
 $(installed): pyproject.toml
 	test -x $(bin)/python || $(PYTHON) -m venv $(VENV)
-	$(bin)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(bin)/python -m pip install --quiet --disable-pip-version-check --editable '.[$(EXTRAS)]'
 	touch $@
 
 demo: $(installed)
@@ -35,7 +39,9 @@ demo: $(installed)
 	$(bin)/speedprof run --python $(bin)/python \
 		examples/imagefolder.py --data $(demo_data) --workers 0 --epochs 9 --steps 150
 
-test: check test-fast test-slow
+test: check
+	$(pytest) $(beside) -m "not alone"
+	$(pytest) -m alone $(alone)
 
 # The package is the root folder, so its types are checked where it looks like a package: in its wheel.
 check: $(installed)
@@ -50,7 +56,7 @@ test-fast: $(installed)
 
 test-slow: $(installed)
 	$(pytest) $(beside) -m "slow and not alone"
-	$(pytest) -m alone
+	$(pytest) -m alone $(alone)
 
 bench: $(installed)
 	$(bin)/python benchmarks/overhead.py --out benchmarks/results
