@@ -99,12 +99,11 @@ def _line_break(call: cst.Call) -> Layout | None:
 def _ends_in_a_comment(call: cst.Call) -> bool:
     """Tell whether a comment stands between the last argument and the bracket."""
     last = call.args[-1]
-    after = last.comma.whitespace_after if isinstance(last.comma, cst.Comma) else None
+    comma = last.comma if isinstance(last.comma, cst.Comma) else cst.Comma()
     return any(
-        one.comment is not None
-        for layout in (after, last.whitespace_after_arg)
+        layout.first_line.comment is not None or any(one.comment for one in layout.empty_lines)
+        for layout in (comma.whitespace_after, last.whitespace_after_arg)
         if isinstance(layout, cst.ParenthesizedWhitespace)
-        for one in (layout.first_line, *layout.empty_lines)
     )
 
 
