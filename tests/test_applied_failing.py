@@ -575,6 +575,34 @@ def test_what_an_optimizer_keeps_follows_the_layout_of_its_weights(
     assert one.effects == 1
 
 
+@pytest.mark.parametrize("view", [True, False])
+@pytest.mark.parametrize("fused", [True, False])
+def test_ranks_exchange_true_gradients_whatever_the_layout(
+    process: Process, group_of_one: None, view: bool, fused: bool
+) -> None:
+    def trained() -> list[float]:
+        torch.manual_seed(0)
+        layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 1, 3))
+        model = nn.parallel.DistributedDataParallel(layers, gradient_as_bucket_view=view)
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.02, fused=fused)
+        found = []
+        for _ in range(8):
+            loss = model(torch.randn(2, 3, 8, 8)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            found.append(loss.item())
+        return found
+
+    bare = trained()
+    one = applied(process, "channels-last")
+    assert trained() == pytest.approx(bare, rel=1e-4)
+    assert one.effects == view
+    assert [note[:59] for note in one.notes] == (
+        [] if view else ["Sequential keeps its layout: the buckets of DistributedData"]
+    )
+
+
 # -- optimizers
 
 

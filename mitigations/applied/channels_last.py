@@ -6,10 +6,20 @@ import functools
 import weakref
 from typing import Any
 
-from speedprof.mitigations.applied.models import around_forward, tried, when_trained
+from speedprof.mitigations.applied.models import (
+    around_forward,
+    exchanging,
+    tried,
+    when_trained,
+)
 from speedprof.mitigations.applied.process import Applied, Process
 
 IMAGES = 4  # dimensions: samples, channels, height, width
+# Without the argument it copies gradients between strides of before and of now, number by number
+BUCKETS = (
+    "the buckets of DistributedDataParallel were built for it; convert the model before, or build "
+    "it with gradient_as_bucket_view=True (ddp-buckets does)"
+)
 
 
 def apply(process: Process, one: Applied) -> None:
@@ -31,6 +41,10 @@ def apply(process: Process, one: Applied) -> None:
 
         if not any(isinstance(module, torch.nn.Conv2d) for module in model.modules()):
             one.note(f"{type(model).__name__} has no Conv2d, so its layout stays")
+            return
+        ranks = exchanging(model)
+        if ranks is not None and not ranks.gradient_as_bucket_view:
+            one.note(f"{type(model).__name__} keeps its layout: {BUCKETS}")
             return
         layout = _Layout(process, one, model, optimizers)
         around_forward(process, one, model, layout.forward, "convert images")

@@ -96,7 +96,7 @@ def _graph_of(kind: Any) -> Any:
     """Return what was compiled, as torch.fx has it; None where this torch does not keep it."""
     from torch._subclasses.fake_tensor import unset_fake_temporarily
 
-    known = getattr(kind, "_lazy_backward_info", None)
+    known: Any = getattr(kind, "_lazy_backward_info", None)
     if hasattr(known, "bw_module_fn"):  # it was read from the cache
         with unset_fake_temporarily():
             return known.bw_module_fn()

@@ -23,6 +23,7 @@ FAILURES = (
     RuntimeError, TypeError, ValueError,
 )  # fmt: skip
 _aside = False  # what runs is ours
+_called: weakref.WeakKeyDictionary[Any, Any] = weakref.WeakKeyDictionary()  # models, as wrapped
 
 
 def when_trained(process: Process, one: Applied, adopt: Adopt) -> None:
@@ -100,8 +101,20 @@ class _Finder:
         why = _hindrance(module)
         if why is not None:
             self._one.note(why)
-        else:
-            self._adopt(unwrapped(module))
+            return
+        model = unwrapped(module)
+        _called[model] = weakref.ref(module)
+        self._adopt(model)
+
+
+def exchanging(model: Any) -> Any:
+    """Return the DistributedDataParallel that a model was found in, None without one."""
+    module = _called[model]() if model in _called else model
+    while type(module).__name__ in WRAPPERS:
+        if type(module).__name__ == "DistributedDataParallel":
+            return module
+        module = _inside(module)
+    return None
 
 
 def _is_compiled(module: Any) -> bool:
