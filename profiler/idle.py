@@ -137,7 +137,7 @@ def _waits(
 ) -> NDArray[np.bool_]:
     """Tell for the time before each sample whether the thread waited, outside operators."""
     elapsed = np.diff(np.concatenate(([start], at)))
-    could = np.maximum(elapsed - np.maximum(columns["queued"], 0), 1)
+    could = np.maximum(elapsed - _queued(columns, elapsed), 1)
     busy = np.minimum(operators.between(np.concatenate(([start], at))), could)
     idle = could - busy
     used = np.clip(columns["cpu"] - busy, 0, idle)
@@ -148,6 +148,22 @@ def _waits(
     pooled = pooled_used < WAITING_CPU * pooled_idle
     verdict: NDArray[np.bool_] = np.where(sure, used < WAITING_CPU * idle, pooled[lines])
     return verdict
+
+
+def _queued(columns: dict[str, Times], elapsed: Times) -> Times:
+    """Return for how long (ns) the thread had no core in each interval, where that was told.
+
+    Linux counts a wait for a core when it ends (`sched_info_arrive`), so that what an interval
+    has no room for began in those before it; on a busy machine that is a third of them.
+    """
+    room = np.maximum(elapsed - columns["cpu"], 0)
+    queued = np.maximum(columns["queued"], 0)
+    earlier = 0
+    for index in reversed(range(len(queued))):
+        told = int(queued[index]) + earlier
+        queued[index] = min(told, int(room[index]))
+        earlier = told - int(queued[index])
+    return queued
 
 
 def _chain_numbers(stacks: list[Stack]) -> NDArray[np.int64]:

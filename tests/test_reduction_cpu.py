@@ -132,6 +132,24 @@ def test_time_without_a_core_is_not_waiting(tmp_path: Path):
     assert label_ms(case.reduced(tmp_path)) == {"host.python": 100.0}
 
 
+def test_a_wait_for_a_core_that_is_told_when_it_ends_is_not_waiting_before(tmp_path: Path):
+    case = Case([0, 100])
+    for at in range(5, 100, 15):
+        case.sample(at, LOOP, cpu=5.0)
+        case.sample(at + 5, LOOP, cpu=0.0)
+        case.sample(at + 10, LOOP, cpu=1.0, queued=9.0)
+    assert label_ms(case.reduced(tmp_path)) == {"host.python": 100.0}
+
+
+def test_sleep_before_a_wait_for_a_core_stays_waiting(tmp_path: Path):
+    case = Case([0, 100])
+    for at in range(10, 101, 10):
+        case.sample(at - 5, LOOP, cpu=0.0)
+        case.sample(at, LOOP, cpu=1.0, queued=4.0)
+    found = label_ms(case.reduced(tmp_path))
+    assert found["host.synchronisation"] >= 50
+
+
 def test_a_wait_ends_exactly_where_the_next_operator_begins(tmp_path: Path):
     logging = [("/home/me/train.py", 30, "log", False), *LOOP]
     case = Case([0, 100]).event("aten::linear", 0, 41.3).event("aten::linear", 61.3, 100)
