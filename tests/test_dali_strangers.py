@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from torchvision.datasets import ImageFolder  # noqa: E402
 from speedprof.mitigations.applied.process import Process  # noqa: E402
 from speedprof.mitigations.dali.batches import Batch, Read  # noqa: E402
 from speedprof.mitigations.dali.datasets import Files  # noqa: E402
-from speedprof.mitigations.dali.engine import Engine  # noqa: E402
+from speedprof.mitigations.dali.engine import NAME, Engine  # noqa: E402
 from speedprof.mitigations.dali.loader import Making, Supply, own_fetcher  # noqa: E402
 from speedprof.mitigations.dali.pipeline import Recipe  # noqa: E402
 from speedprof.mitigations.dali.translation import translate  # noqa: E402
@@ -231,3 +233,14 @@ def test_an_error_of_ours_amid_a_batch_with_odd_files_costs_no_batch(root: Path)
     engine.close()
     assert "AssertionError: ours" in told[0]
     assert "given up" in told
+
+
+def test_loaders_built_anew_for_each_epoch_leave_no_threads(root: Path, process: Process) -> None:
+    applied(process)
+    data = ImageFolder(str(root), CROPPED)
+    for size in (2, 9):  # so that the sampler ends, or does not
+        for _epoch in range(3):
+            for _batch in DataLoader(data, size, shuffle=True):
+                break
+    gc.collect()
+    assert [one.name for one in threading.enumerate()].count(NAME) == 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -47,6 +47,12 @@ class Begun:
     batch: Batch
 
 
+def cancel(begun: Iterable[Begun]) -> None:
+    """Make nothing more of what was asked for."""
+    for one in begun:
+        one.batch.cancelled = True
+
+
 @functools.cache
 def pass_class() -> Any:
     """Return the iterator's class; a function, since torch is imported late."""
@@ -59,7 +65,7 @@ def pass_class() -> Any:
             super().__init__(loader)
             self._supply = Supply(making, own_fetcher(loader), self._base_seed + making.again)
             self._on_gpu = making.engine.recipe.gpu is not None
-            weakref.finalize(self, self._supply.cancel)
+            weakref.finalize(self, cancel, self._supply.begun)
 
         def _next_data(self) -> Any:
             made = self._supply.take(self._next_index)
@@ -92,7 +98,8 @@ class Kept:
     ) -> bool:
         if not isinstance(error, Exception):  # KeyboardInterrupt comes at once
             return False
-        self.error = error
+        ended = isinstance(error, StopIteration)  # by no error; its frames would hold the pass
+        self.error = error.with_traceback(None) if ended else error
         return True
 
 
@@ -103,7 +110,7 @@ class Supply:
         self._making = making
         self._own = own  # torch's fetcher: makes a batch as a loader without workers does
         self._seed = seed
-        self._begun: deque[Begun] = deque()
+        self.begun: deque[Begun] = deque()
         self._count = 0
         self._end: Exception | None = None  # what the sampler raised in place of indices
         self._failures = 0
@@ -116,30 +123,25 @@ class Supply:
         Raises what the sampler raises, StopIteration at its end, and what the data set raises.
         """
         self._begin(next_index)
-        if not self._begun and self._end is not None:
+        if not self.begun and self._end is not None:
             end, self._end = self._end, None
             raise end
-        begun = self._begun.popleft()
+        begun = self.begun.popleft()
         self._making.engine.wait(begun.batch)
         self._weigh(begun.batch.images)
         self._begin(next_index)  # while the training is at this one
         return self._made(begun)
 
-    def cancel(self) -> None:
-        """Make nothing more of what was asked for."""
-        for begun in self._begun:
-            begun.batch.cancelled = True
-
     def _begin(self, next_index: Callable[[], Any]) -> None:
         """Ask for as many batches ahead as there may be."""
-        while len(self._begun) < self._ahead() and self._end is None:
+        while len(self.begun) < self._ahead() and self._end is None:
             indices: list[Any] = []
             asking = Kept()
             with asking:
                 indices = list(next_index())
             self._end = asking.error
             if self._end is None:
-                self._begun.append(self._asked(indices))
+                self.begun.append(self._asked(indices))
 
     def _asked(self, indices: list[Any]) -> Begun:
         """Return a batch that is being made; where its samples are not found, by the data set."""
