@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import importlib.util
 import random
@@ -479,6 +480,24 @@ def test_a_model_that_fails_under_autocast_runs_without_it(process: Process, nam
     assert len(one.notes) == 1
 
 
+def test_a_dataclass_is_given_back_in_float32(process: Process) -> None:
+    @dataclasses.dataclass(frozen=True)
+    class Out:
+        scores: Tensor
+        kept: tuple[Tensor, ...]
+
+    class Telling(Net):
+        def forward(self, x: Tensor) -> Any:
+            made = super().forward(x)
+            return Out(made, (made,))
+
+    applied(process, "bf16-autocast")
+    model = Telling()
+    for _ in range(2):
+        out = model(torch.randn(4, WIDTH))
+    assert {out.scores.dtype, out.kept[0].dtype} == {torch.float32}
+
+
 def test_the_scripts_own_errors_reach_it_under_autocast(process: Process) -> None:
     one = applied(process, "bf16-autocast")
     model, _ = losses(steps=3)
@@ -628,6 +647,40 @@ def test_an_optimizer_whose_gradients_are_sparse_is_not_fused(process: Process, 
     assert not optimizer.param_groups[0]["fused"]
     assert one.effects == 0
     assert one.notes == [f"{kind.__name__} cannot be fused: gradients of it are sparse"]
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_an_optimizer_that_resumes_with_another_layout_is_not_fused(
+    process: Process, resumed: bool
+) -> None:
+    def trained(state: Any = None) -> tuple[Any, list[float]]:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 1, 1))
+        optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
+        if state is not None:
+            optimizer.state.update(zip(model.parameters(), state, strict=True))
+        model.to(memory_format=torch.channels_last)
+        found = []
+        for _ in range(5):
+            loss = model(torch.randn(2, 3, 8, 8)).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            found.append(loss.item())
+        return optimizer, found
+
+    held = trained()[0].state.values() if resumed else []
+
+    def kept() -> Any:  # as a run that knew nothing of layouts had saved it
+        return [{n: t.contiguous().clone() for n, t in one.items()} for one in held] or None
+
+    _, bare = trained(kept())
+    one = applied(process, "fused-optimizer")
+    optimizer, found = trained(kept())
+    assert found == pytest.approx(bare, rel=1e-4)
+    assert bool(optimizer.param_groups[0]["fused"]) is not resumed
+    assert one.effects == (0 if resumed else 1)
+    assert len(one.notes) == resumed
 
 
 # -- attention

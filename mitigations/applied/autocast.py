@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -108,4 +109,7 @@ def _in_float32(value: Any, half: Any) -> Any:
     if isinstance(value, dict):  # transformers' outputs are dicts whose items are attributes, too
         for key, one in list(value.items()):
             value[key] = inside(one)
+    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
+        for field in dataclasses.fields(value):
+            object.__setattr__(value, field.name, inside(getattr(value, field.name, None)))
     return value

@@ -153,7 +153,8 @@ def _of_transformers(process: Process, one: Applied, model: Any) -> bool:
     if inner.is_gradient_checkpointing:
         one.note("the script computes activations again already")
         return True
-    enable()
+    # what old versions take otherwise gives blocks behind frozen embeddings no gradients
+    enable({"use_reentrant": False})
     one.effects += 1
     disable = next(getattr(inner, name) for name in DISABLE if hasattr(inner, name))
     process.changed(f"{type(inner).__name__}: {one.name}", disable)

@@ -51,23 +51,45 @@ def _building(process: Process, one: Applied, kind: Any) -> Any:
 
 
 def _watch(process: Process, one: Applied, optimizer: Any) -> None:
-    """Look at an optimizer's first gradients: fused ones refuse the sparse, as of an Embedding."""
+    """Look at an optimizer's first gradients, and at what it may have loaded, as at a resume."""
     handle: Any = None
 
     def look(optimizer: Any, _arguments: Any, _keywords: Any) -> None:
-        parameters = (p for group in optimizer.param_groups for p in group["params"])
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        if gradients:
+        several = (p for group in optimizer.param_groups for p in group["params"])
+        parameters = [p for p in several if p.grad is not None]
+        if parameters:
             handle.remove()
-        if any(gradient.is_sparse for gradient in gradients):
+        why = next(filter(None, (_unfit(p, optimizer.state.get(p, {})) for p in parameters)), None)
+        if why is not None:
             for held in (optimizer.defaults, *optimizer.param_groups):
                 held["fused"] = None  # what torch finds best, as without us
             optimizer._step_supports_amp_scaling = False  # noqa: SLF001 - GradScaler asks for it
             one.effects -= 1
-            one.note(f"{type(optimizer).__name__} cannot be fused: gradients of it are sparse")
+            one.note(f"{type(optimizer).__name__} cannot be fused: {why}")
 
     guard = process.fence.guard(f"remedy {one.name}: gradients", look)
     handle = optimizer.register_step_pre_hook(guard)
+
+
+def _unfit(parameter: Any, state: dict[str, Any]) -> str | None:
+    """Return why a parameter's update is not to be fused, None where it can be.
+
+    Fused updates refuse sparse gradients, and on a CPU go through all tensors as they lie.
+    """
+    import torch
+
+    if parameter.grad.is_sparse:
+        return "gradients of it are sparse"
+    for held in (parameter.grad, *state.values()):
+        alike = isinstance(held, torch.Tensor) and held.shape == parameter.shape
+        if alike and _order(held) != _order(parameter):
+            return "what it keeps of its weights lies otherwise than these"
+    return None
+
+
+def _order(tensor: Any) -> list[int]:
+    sizes = zip(tensor.shape, tensor.stride(), strict=True)
+    return [stride for size, stride in sizes if size > 1]
 
 
 def _kept(positional: tuple[Any, ...], keywords: dict[str, Any]) -> Call:
