@@ -244,3 +244,17 @@ def test_loaders_built_anew_for_each_epoch_leave_no_threads(root: Path, process:
                 break
     gc.collect()
     assert [one.name for one in threading.enumerate()].count(NAME) == 0
+
+
+def test_a_loader_of_images_that_the_script_put_in_torchvisions_place_opens_them(
+    root: Path, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def upside_down(path: str) -> Any:
+        return Image.open(path).convert("RGB").rotate(180)
+
+    monkeypatch.setattr("torchvision.datasets.folder.pil_loader", upside_down)
+    loader = DataLoader(ImageFolder(str(root), PLAIN), 6)
+    bare = [images for images, _labels in loader]
+    applied(process, validation=True)
+    found = [images for images, _labels in loader]
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(found, bare, strict=True))

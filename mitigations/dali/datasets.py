@@ -153,8 +153,10 @@ def _folder(kind: Any) -> bool:
 
 def _check_loader(dataset: Any) -> None:
     import torchvision
-    from torchvision.datasets.folder import default_loader, pil_loader
+    from torchvision.datasets.folder import DatasetFolder, default_loader, pil_loader
 
+    if any(one.__module__ != DatasetFolder.__module__ for one in (default_loader, pil_loader)):
+        raise RefusedError("torchvision's own loader of images is another's here")
     name = getattr(dataset.loader, "__name__", type(dataset.loader).__name__)
     if dataset.loader not in (default_loader, pil_loader):
         raise RefusedError(f"its images are opened by {name}, not by torchvision's own loader")
