@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from speedprof.mitigations.mitigation import Gain, Mitigation
-    from speedprof.profiler.run import Phase, Run
+    from speedprof.profiler.run import Phase, Run, StepTimes
 
 DASH = "–"  # not measured; its reason is listed under "not measured"
 
@@ -125,8 +125,7 @@ def step_line(run: Run) -> str:
     parts = [f"recorded trace: {steps}" if run.kind == "trace" else steps]
     if run.step_ms is not None:
         times = run.step_ms
-        span = f" ({number(times.p10_ms)}–{ms(times.p90_ms)})" if times.count > 1 else ""
-        parts.append(f"{ms(times.median_ms)} each{span}" if span else ms(times.median_ms))
+        parts.append(ms(times.median_ms) + (_range(times) if times.count > 1 else ""))
         if times.samples_per_s is not None:
             parts.append(f"{number(times.samples_per_s)} samples/s")
     if run.world_size > 1:
@@ -134,6 +133,18 @@ def step_line(run: Run) -> str:
         some = f"{seen} of " if run.kind == "trace" and 0 < seen < run.world_size else ""
         parts.append(f"{some}{run.world_size} ranks")
     return " · ".join(parts)
+
+
+UNEVEN = 0.1  # from here the mean, which the phases add up to, is said beside the median
+
+
+def _range(times: StepTimes) -> str:
+    """Say from where to where most steps are, in one unit, and the mean where it is another."""
+    low, high = ms(times.p10_ms), ms(times.p90_ms)
+    low = low if low.rpartition(" ")[2] != high.rpartition(" ")[2] else low.rpartition(" ")[0]
+    uneven = abs(times.mean_ms - times.median_ms) > UNEVEN * times.median_ms
+    mean = f", {ms(times.mean_ms)} on average" if uneven else ""
+    return f" each ({low}–{high}{mean})"
 
 
 def ending(run: Run) -> str | None:

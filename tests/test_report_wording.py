@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 from views import run
 
 from speedprof.mitigations.mitigation import HOWS, SAFETIES, Gain
-from speedprof.profiler.run import PHASES
+from speedprof.profiler.run import PHASES, StepTimes
 from speedprof.reports import wording
 
 
@@ -87,3 +88,19 @@ def test_a_run_that_ended_badly_says_how(
 ) -> None:
     said = wording.ending(run(finished=finished, exit_status=status))
     assert said is None if part is None else said is not None and part in said
+
+
+@pytest.mark.parametrize(
+    ("low", "median", "mean", "high", "said"),
+    [
+        (125.0, 131.0, 130.0, 135.0, "131 ms each (125–135 ms)"),
+        (16_465.0, 20_400.0, 21_000.0, 32_400.0, "20.4 s each (16.5–32.4 s)"),
+        (1156.0, 9000.0, 9100.0, 12_400.0, "9,000 ms each (1,156 ms–12.4 s)"),
+        (28.3, 106.0, 184.0, 404.0, "106 ms each (28.3–404 ms, 184 ms on average)"),
+    ],
+)
+def test_a_range_of_steps_has_one_unit_and_tells_the_mean_that_the_phases_add_up_to(
+    low: float, median: float, mean: float, high: float, said: str
+) -> None:
+    times = StepTimes(count=9, mean_ms=mean, median_ms=median, p10_ms=low, p90_ms=high)
+    assert said in wording.step_line(msgspec.structs.replace(run(), step_ms=times)).split(" · ")
