@@ -15,7 +15,7 @@ from typing import Any
 from speedprof.mitigations.applied.models import FAILURES, GiveUp, first_line
 from speedprof.mitigations.applied.process import Process
 
-CLASS, METHOD = "CompiledFunction", "_backward_impl"  # since torch 2.2
+CLASS, METHOD = "CompiledFunction", "_backward_impl"  # a torch without them is not guarded
 
 
 class Backwards:
