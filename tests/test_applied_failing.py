@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from in_force import applied
 from torch import Tensor, nn
 
 from speedprof.mitigations.applied.process import Applied, Process
@@ -26,11 +27,6 @@ pytestmark = [
 ]
 WIDTH = 8
 ASKS = "create" + "_graph"  # not written out: remedies read this file for it
-
-
-def applied(process: Process, name: str, **parameters: object) -> Applied:
-    process.apply([{"name": name, "parameters": parameters}])
-    return process.applied[-1]
 
 
 class Net(nn.Module):
