@@ -6,7 +6,7 @@ import runs
 from case_runs import COPYING, Case, Make, gpu, hosting
 from msgspec.structs import replace
 
-from speedprof.profiler.run import Environment, Run
+from speedprof.profiler.run import Environment, Line, Run
 
 CHECKED = {"anomaly_detection": "True"}
 UNCHECKED = {"anomaly_detection": "False"}
@@ -20,6 +20,11 @@ def flagged(flags: dict[str, str], **facts: object) -> Run:
 def creating(code: str | None = MASK, share: float = 0.2, **facts: object) -> Run:
     line = replace(runs.line(COPYING, "copy", share, "model.py:30"), code=code)
     return gpu({COPYING: 0.25}, lines=[line], **facts)
+
+
+def asking(*others: Line) -> Run:
+    waiting = runs.line("host", "waiting", 0.2)
+    return hosting(lines=[waiting, *others], host=runs.host(synchronisation_ms=40.0))
 
 
 APPLIES: dict[str, Make] = {
@@ -44,7 +49,8 @@ MISFITS: dict[str, list[Case]] = {
         (lambda: flagged(UNCHECKED | {"CUDA_LAUNCH_BLOCKING": "0"}), "no such switch is on"),
     ],
     "deferred-reading": [
-        (lambda: hosting(sync_calls=[runs.sync_call(ms_per_step=0.2)]), "only 0.2 ms a step")
+        (lambda: hosting(sync_calls=[runs.sync_call(ms_per_step=0.2)]), "only 0.2 ms a step"),
+        (lambda: asking(runs.line("compute", "compute", 0.4)), "computes for longer"),
     ],
     "create-on-device": [
         (lambda: creating(device="cpu"), "runs on cpu"),

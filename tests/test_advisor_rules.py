@@ -7,11 +7,12 @@ from types import ModuleType
 
 import pytest
 import runs
+from case_runs import hosting
 from rule_cases import FIRES, LOADING, NOT_MEASURED, SILENT, loading, recorded, talking
 
 from speedprof.advisor import rules
 from speedprof.advisor.finding import CAUSES, Finding
-from speedprof.advisor.rules import RULES
+from speedprof.advisor.rules import RULES, python_time
 from speedprof.profiler.run import Phase, Run, Transform
 
 UNSEEN = {"phases": None, "step_ms": None}
@@ -189,3 +190,10 @@ def test_a_trace_tells_who_made_the_batches_as_far_as_it_can(makers: str, said: 
     assert found.evidence.endswith(
         "the GPU is idle meanwhile for 50.0 of 100 ms (50 %) of each step"
     )
+
+
+@pytest.mark.parametrize(("device", "said"), [("cpu", "takes"), ("cuda", "keeps the device wait")])
+def test_python_keeps_no_device_waiting_where_there_is_none(device: str, said: str) -> None:
+    found = python_time.check(hosting(host=runs.host(python_ms=40.0), device=device))
+    assert found is not None
+    assert found.evidence.startswith(f"Python {said}")

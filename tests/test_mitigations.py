@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import runs
 from case_runs import Make
+from remedies_host import asking
 from remedy_cases import APPLIES, MISFITS, NOT_MEASURED
 
 from speedprof.advisor.finding import Finding
@@ -220,3 +221,10 @@ def test_a_queue_that_other_programs_cause_is_not_blamed_on_the_scripts_own_thre
     misfit = assess("fewer-threads", run)
     assert isinstance(misfit, Misfit)
     assert "other programs hold the cores" in misfit.reason
+
+
+def test_a_line_that_waits_and_hardly_computes_may_ask_ahead() -> None:
+    run = asking(runs.line("compute", "compute", 0.01))
+    fit = assess("deferred-reading", run)
+    assert isinstance(fit, Fit)
+    assert fit.parameters == {"ahead": 1}

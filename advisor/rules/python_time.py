@@ -33,5 +33,6 @@ def check(run: Run) -> Finding | None:
         if run.garbage_ms and run.garbage_ms >= GARBAGE * cost.ms
         else ""
     )
-    evidence = f"Python keeps the device waiting {cost.text} of each step{most}{pauses}"
+    what = "takes" if run.device == "cpu" else "keeps the device waiting"
+    evidence = f"Python {what} {cost.text} of each step{most}{pauses}"
     return finding(cost, NAME, "python", evidence=evidence, where=line.where if line else None)

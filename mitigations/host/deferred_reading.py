@@ -20,7 +20,7 @@ from speedprof.advisor.shares import number, percent, step_ms, top_line
 from speedprof.mitigations.card import remedy
 from speedprof.mitigations.gains import overlapped, removing
 from speedprof.mitigations.mitigation import Fit, Misfit
-from speedprof.profiler.run import Run
+from speedprof.profiler.run import Line, Run
 
 EVERY = 50
 WORTH = 0.01  # of the step in one line
@@ -31,6 +31,7 @@ total_loss += loss.detach()  # stays on the device
 if step % {every} == 0:
     print(total_loss.item() / {every}); total_loss.zero_()"""
 
+WORK = ("compute", "communication")
 MOST_AHEAD = 8  # steps: answers that are older are seldom wanted
 AHEAD = """\
 # {where}: ask {ahead} steps ahead, in as many threads, and take each answer when it is needed
@@ -56,6 +57,8 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
     line = top_line(run, "host", "waiting")
     if line is None:
         return Misfit(reason="which calls wait was not measured")
+    if any(_works(one, line) for one in run.lines):
+        return Misfit(reason=f"{line.where} computes for longer than it waits for anything")
     waited = min(finding.low, line.share)
     ahead = min(max(1, math.ceil(waited / max(1.0 - waited, 0.01))), MOST_AHEAD)
     return Fit(
@@ -64,6 +67,11 @@ def assess(run: Run, finding: Finding) -> Fit | Misfit:
         parameters={"ahead": ahead},
         by_hand=AHEAD.format(where=line.where, ahead=ahead),
     )
+
+
+def _works(one: Line, waiting: Line) -> bool:
+    """Tell whether the line that waits computes for longer: `loss.backward()`, `trainer.fit()`."""
+    return one.where == waiting.where and one.phase in WORK and one.share > waiting.share
 
 
 MITIGATION = remedy(
