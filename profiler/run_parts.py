@@ -302,4 +302,8 @@ def _why_no_window(part: Trained) -> str:
     if unusable is not None:
         return unusable
     told = part.record.last("no_window", facts.NoWindow)
-    return told.why if told else "no step was traced (the run was too short, or --no-windows)"
+    if told is not None:
+        return told.why
+    if part.traced:
+        return "the run ended before the steps that were being traced"
+    return "no step was traced (the run was too short, or --no-windows)"

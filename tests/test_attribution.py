@@ -216,6 +216,14 @@ def test_without_windows_host_time_is_said_to_be_inside_compute(tmp_path: Path):
     )
 
 
+@pytest.mark.parametrize(("flag", "said"), [(0.0, "no step was traced"), (1.0, "being traced")])
+def test_a_run_that_ended_amid_a_window_does_not_say_that_none_began(
+    tmp_path: Path, flag: float, said: str
+):
+    Folder(tmp_path, warmup=2).record(rows([10.0] * 4, flags=[0.0, 0.0, flag, flag], **STEPS))
+    assert said in {n.what: n.why for n in load(tmp_path).not_measured}["host"]
+
+
 def test_lines_are_shown_as_the_user_would_write_them_and_scaled_to_the_usual_step(tmp_path: Path):
     stack = [("/home/me/lib/tools.py", 7, "tidy", False), ("/home/me/train.py", 9, "main", False)]
     folder = Folder(tmp_path).end()
