@@ -45,6 +45,8 @@ def short(command: str) -> list[str]:
     for name, options in SHORT.items():
         if any(word.endswith(name) for word in words):
             words += options
+    if "tune" in words and any(word.endswith("imagefolder.py") for word in words):
+        words += ["--epochs", "40"]  # steps enough for a trial in which many are traced
     return words
 
 
