@@ -179,9 +179,15 @@ def _machine(run: Run | None) -> str | None:
 
 
 def _print(tuned: Tuned, script: str, plan: Path | None, *, quiet: bool) -> None:
-    if not quiet and tuned.tried:
-        click.echo(_table(tuned.tried), nl=False)
+    from speedprof.mitigations.tuning.tuned import LATE
+
+    late = [one for one in tuned.tried if one.why == LATE]
+    told = [one for one in tuned.tried if one.why != LATE]
+    if not quiet and told:
+        click.echo(_table(told), nl=False)
         click.echo()
+    if not quiet and late:
+        click.echo(f"Not tried for lack of time: {', '.join(_names(late))}.")
     click.echo(_verdict(tuned))
     if plan is not None:
         click.echo(f"Plan: {closing.shown_path(plan)}")
@@ -191,11 +197,21 @@ def _print(tuned: Tuned, script: str, plan: Path | None, *, quiet: bool) -> None
         click.echo(f"Before and after: speedprof compare {before} {after}")
 
 
+def _names(tried: list[Tried]) -> list[str]:
+    return list(dict.fromkeys(one.remedy.name for one in tried))
+
+
 def _verdict(tuned: Tuned) -> str:
     from speedprof.mitigations.tuning.candidates import named
+    from speedprof.mitigations.tuning.tuned import NO_TIME
 
     if not tuned.plan:
         count = sum(bool(one.trials) for one in tuned.tried)
+        if not count and tuned.ended == NO_TIME:
+            return (
+                "No remedy was tried: measuring the script as it is took the time; "
+                "give it several times as much (--budget MINUTES)."
+            )
         many = "one remedy was" if count == 1 else f"{count or 'no'} remedies were"
         return f"No remedy was kept: {many} tried, and then {tuned.ended}."
     names = ", ".join(map(named, tuned.plan))

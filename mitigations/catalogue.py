@@ -19,6 +19,7 @@ MOST_ADVICE = 8
 MOST_CHANGING = 3  # of them: remedies that change the training are another decision, taken later
 MOST_BALANCED = 2  # where nothing stands out, nothing is urgent either
 WORKERS_NEVER_IDLE = 0.8  # of the time busy; the rest is the refill after each evaluation
+OWN_ARGUMENT = "the script gives"  # how a remedy says that it needs to be named with its value
 BESIDE_LOADING = ("host_to_device", "communication", "host")
 
 FOLDERS = (loading, copies, compute, host, memory, communication, training)
@@ -108,22 +109,26 @@ def _fits(run: Run, judgement: Judgement) -> list[Advice]:
 
 def _assessed(mitigation: Mitigation, run: Run, finding: Finding) -> Fit | Misfit:
     answer = mitigation.assess(run, finding)
-    if isinstance(answer, Fit) and _in_force(mitigation.name, answer, run):
-        return Misfit(reason="it is in force already")
-    return answer
+    why = _put_in_force(mitigation.name, answer, run) if isinstance(answer, Fit) else None
+    return answer if why is None else Misfit(reason=why)
 
 
-def _in_force(name: str, fit: Fit, run: Run) -> bool:
-    """Tell whether a plan changed this run so; other values of a remedy are advice all the same.
+def _put_in_force(name: str, fit: Fit, run: Run) -> str | None:
+    """Return what a plan made of the remedy in this run, None where it is advice all the same.
 
-    What the record holds of a model may have been seen before a remedy changed it.
+    What the record holds of a model may have been seen before a remedy changed it. Other values of
+    a remedy are advice, and one that the script's own argument kept out, too.
     """
-    return any(
-        one.name == name
-        and one.effects > 0
-        and all(one.parameters.get(key, value) == value for key, value in fit.parameters.items())
-        for one in run.applied
-    )
+    for one in run.applied:
+        if one.name != name:
+            continue
+        if one.effects > 0:
+            given = one.parameters
+            same = all(given.get(key, value) == value for key, value in fit.parameters.items())
+            return "it is in force already" if same else None
+        refused = [note for note in one.notes if not note.startswith(OWN_ARGUMENT)]
+        return f"it was put in force and had no effect: {refused[0]}" if refused else None
+    return None
 
 
 def _hidden(run: Run, judgement: Judgement, finding: Finding) -> bool:

@@ -11,8 +11,11 @@ from speedprof.mitigations.catalogue import fits, misfits
 from speedprof.profiler.run import InForce, Run
 
 
-def in_force(name: str, effects: int = 1, **parameters: bool | float | str) -> InForce:
-    return InForce(name=name, parameters=parameters, effects=effects, notes=[])
+def in_force(
+    name: str, effects: int = 1, note: str = "", **parameters: bool | float | str
+) -> InForce:
+    notes = [note] if note else []
+    return InForce(name=name, parameters=parameters, effects=effects, notes=notes)
 
 
 def waiting(*applied: InForce) -> Run:
@@ -39,6 +42,19 @@ def test_a_remedy_in_force_is_no_advice_and_the_reason_says_so(name: str) -> Non
 
 def test_other_values_of_it_are_advice_all_the_same() -> None:
     assert "loader-workers" in advised(waiting(in_force("loader-workers", num_workers=13)))
+
+
+def test_what_was_refused_in_this_run_is_no_advice() -> None:
+    note = "a DataLoader stays without workers: its data set cannot be pickled"
+    run = waiting(in_force("loader-workers", effects=0, note=note, num_workers=2))
+    assert "loader-workers" not in advised(run)
+    assert misfits(run, judge(run))["loader-workers"].reason.endswith(f"no effect: {note}")
+
+
+def test_what_the_scripts_own_argument_kept_out_is_still_advice() -> None:
+    note = "the script gives num_workers of DataLoader itself; name it in the plan to change it"
+    run = waiting(in_force("loader-workers", effects=0, note=note, num_workers=2))
+    assert "loader-workers" in advised(run)
 
 
 def test_what_had_no_effect_is_still_advice() -> None:

@@ -165,6 +165,8 @@ def test_an_optimizer_of_another_kind_stays(process: Process) -> None:
     assert chosen.defaults["fused"] is None
     assert "SGD stays as it is: the script asks for foreach=True" in one.notes
     torch.optim.RMSprop(Images().parameters())
+    torch.optim.AdamW(Images().parameters(), fused=True)
+    assert "AdamW is fused already: the script asks for it" in one.notes
     assert one.effects == 0
 
 

@@ -12,8 +12,8 @@ import pytest
 from speedprof.mitigations.plan_files import Remedy, read
 from speedprof.mitigations.tuning.outcome import save
 from speedprof.mitigations.tuning.trial import Length, Trials
-from speedprof.mitigations.tuning.tuned import Order, Tuned
-from speedprof.mitigations.tuning.tuner import NO_TIME, Tuner
+from speedprof.mitigations.tuning.tuned import NO_TIME, Order, Tuned
+from speedprof.mitigations.tuning.tuner import Tuner
 from speedprof.profiler import interpreter
 from speedprof.profiler.errors import SpeedprofError
 

@@ -109,6 +109,9 @@ def _build(one: Applied, build: Any, name: str, call: Call) -> bool:
         if chosen is not None:
             one.note(f"{name} stays as it is: the script asks for {chosen}=True")
             return {}
+        if explicit.get("fused"):
+            one.note(f"{name} is fused already: the script asks for it")
+            return {}
         why = _refusal(explicit.get("params"))
         if why is not None:
             one.note(f"{name} cannot be fused: {why}")

@@ -12,6 +12,9 @@ from speedprof.mitigations.tuning.proof import Proof
 from speedprof.mitigations.tuning.trial import Length, Plan
 from speedprof.profiler.interpreter import Target
 
+NO_TIME = "the budget is used up"
+LATE = f"not tried: {NO_TIME}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Order:

@@ -13,7 +13,7 @@ from speedprof.mitigations.tuning.combining import MOST_ROUNDS, combination
 from speedprof.mitigations.tuning.decision import WORTH, decided, doubted, speedup, superfluous
 from speedprof.mitigations.tuning.proof import Proof, prove, same
 from speedprof.mitigations.tuning.trial import KEEPING, Plan, Tell, Trial, Trials
-from speedprof.mitigations.tuning.tuned import Order, Tried, Tuned
+from speedprof.mitigations.tuning.tuned import LATE, NO_TIME, Order, Tried, Tuned
 from speedprof.mitigations.tuning.turns import Compared, Turns, UnsteadyError
 from speedprof.profiler import run_folder
 from speedprof.profiler.attribution import load
@@ -27,7 +27,6 @@ MOST_PAIRS = 6  # of trials of the whole plan
 NARROW = 1.1  # high / low of the whole plan's interval; more pairs would tell little more
 MOST_SETTLING = 150  # steps of warm-up before what is kept in the first epoch is there to be used
 MOST_NOTES = 2  # of a remedy that was not kept
-NO_TIME = "the budget is used up"
 
 
 class Tuner:
@@ -158,7 +157,7 @@ class Tuner:
 
     def _leave(self, waiting: list[Candidate]) -> None:
         for candidate in waiting:
-            why = self._not_for_us(candidate) or f"not tried: {NO_TIME}"
+            why = self._not_for_us(candidate) or LATE
             self.tuned.tried.append(_untried(candidate, why))
 
     def _not_for_us(self, candidate: Candidate) -> str | None:
@@ -295,7 +294,7 @@ def _why(compared: Compared, proof: Proof | None, name: str) -> str:
     if compared.out_of_time:
         begun = compared.made or compared.cut
         why = "; ".join(filter(None, (compared.cut, NO_TIME)))
-        return f"not decided: {why}" if begun else f"not tried: {why}"
+        return f"not decided: {why}" if begun else LATE
     if not compared.verdict:
         told = [f"not faster beyond noise: {compared.found}", *compared.made[-1].notes(name)]
         return "; ".join(told[: 1 + MOST_NOTES])

@@ -1,4 +1,4 @@
-"""Tune leaves its plan as a diff of the script, too."""
+"""What tune says at its end; it leaves its plan as a diff of the script, too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from speedprof.commands import tune
 from speedprof.mitigations.plan_files import Remedy
 from speedprof.mitigations.tuning.outcome import save
-from speedprof.mitigations.tuning.tuned import Tuned
+from speedprof.mitigations.tuning.tuned import LATE, NO_TIME, Tried, Tuned
 from speedprof.profiler.attribution import load
 from speedprof.tests.launching import bare, only_run, speedprof
 
@@ -63,3 +63,20 @@ def test_the_diff_is_what_patch_takes_and_the_script_then_runs(
     assert b"cache-samples" in after.stderr  # what came of it
     (tmp_path / "train.py").write_text(f"{SCRIPT}# changed\n")
     assert tune._written(tuned, plan, before).startswith("No diff: train.py changed since this")
+
+
+def test_what_was_not_tried_for_lack_of_time_is_one_line(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    tuned = Tuned(folder=tmp_path, ended=NO_TIME)
+    tuned.tried = [
+        Tried(
+            remedy=Remedy(name=name, parameters={}), predicted=None, measured=None, proof=None,
+            kept=False, why=LATE, trials=(),
+        )
+        for name in ("tf32", "compile-model")
+    ]  # fmt: skip
+    tune._print(tuned, "train.py", None, quiet=False)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == "Not tried for lack of time: tf32, compile-model."
+    assert second.startswith("No remedy was tried: measuring the script as it is took the time")
