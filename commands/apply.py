@@ -196,8 +196,20 @@ def _tell_end(proposal: Proposal, backups: Sequence[Path], *, for_good: bool) ->
         _tell(f"changed {shown}; what it was is in {closing.shown_path(backup)}")
     if not proposal.changes:
         _tell("no file would change" if not for_good else "no file was changed")
+        _tell_other_way(proposal)
     elif not for_good:
         _tell("nothing was changed yet; --write does it")
+
+
+def _tell_other_way(proposal: Proposal) -> None:
+    """Say how what cannot be written is put in force all the same."""
+    from speedprof.mitigations.applied.automatic import AUTOMATIC
+    from speedprof.mitigations.rewrite.order import REFUSED
+
+    states = {one.name: one.state for one in proposal.outcomes if one.name in AUTOMATIC}
+    refused = ",".join(name for name, state in states.items() if state == REFUSED)
+    if refused:
+        _tell(f"`speedprof run --apply {refused}` puts it in force without a change of a file")
 
 
 def _tell(text: str) -> None:

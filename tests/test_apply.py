@@ -191,6 +191,14 @@ def test_what_is_refused_says_why_and_keeps_nobody_else_from_being_written(tmp_p
     assert path.read_text() == PINNED
 
 
+def test_where_nothing_can_be_written_the_other_way_is_told(tmp_path: Path) -> None:
+    recorded(tmp_path)
+    diff, told = applied(tmp_path, "--remedy", "compile-model")
+    assert diff == ""
+    assert "no file would change" in told
+    assert "`speedprof run --apply compile-model` puts it in force without a change" in told
+
+
 def test_a_plan_is_written(tmp_path: Path) -> None:
     path = recorded(tmp_path)
     plan = "format = 1\n[remedies.loader-workers]\nnum_workers = 3\npersistent_workers = false\n"

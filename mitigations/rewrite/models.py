@@ -90,9 +90,8 @@ def resolved(code: Code, name: str, node: cst.CSTNode) -> Model:
         place = _parameter(function, name)
         calling = callers(code, function)
         if place is None or len(calling) != 1:
-            raise Refused(
-                f"{function.name.value}() gets {name} from {len(calling) or 'no'} places"
-            )
+            called = f"{len(calling)} places call" if calling else "no line of this file calls"
+            raise Refused(f"{called} {function.name.value}(), which is given {name}")
         node = calling[0]
         name = _argument(code, calling[0], place, name)
         if name.startswith("self."):
