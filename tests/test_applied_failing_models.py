@@ -23,6 +23,12 @@ pytestmark = [
 ]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def compiler_is_warm() -> None:
+    """Let the compiler set itself up: what it does once a process would look like a difference."""
+    torch.compile(nn.Linear(1, 1), backend="aot_eager")(torch.ones(1, 1)).sum().backward()
+
+
 @pytest.fixture
 def compiled() -> Iterator[None]:
     torch._dynamo.reset()
