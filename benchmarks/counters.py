@@ -22,30 +22,35 @@ ANY_CPU, NO_GROUP = -1, -1
 
 
 class Instructions:
-    """Counts from now on; raises OSError where the kernel or the machine does not let us."""
+    """Counts from now on; raises OSError where the kernel or the machine does not let us.
 
-    def __init__(self) -> None:
-        self._files = [_opened(int(one.name)) for one in Path("/proc/self/task").iterdir()]
+    `own`: of the calling thread alone, which trains; how often others look whether there is
+    something to do varies.
+    """
+
+    def __init__(self, *, own: bool = False) -> None:
+        threads = [0] if own else [int(one.name) for one in Path("/proc/self/task").iterdir()]
+        self._files = [_opened(thread, INHERIT if not own else 0) for thread in threads]
 
     def read(self) -> int:
         """Return the instructions so far."""
         return sum(struct.unpack("q", os.read(file, 8))[0] for file in self._files)
 
 
-def instructions() -> Instructions | None:
+def instructions(*, own: bool = False) -> Instructions | None:
     """Return a running count, None where there is none to be had."""
     with contextlib.suppress(OSError):
-        return Instructions()
+        return Instructions(own=own)
     return None
 
 
-def _opened(thread: int) -> int:
+def _opened(thread: int, flags: int) -> int:
     number = CALL.get(platform.machine())
     if number is None or platform.system() != "Linux":
         raise OSError("instructions are counted on Linux, x86-64 and ARM64")
     request = bytearray(SIZE)
     struct.pack_into("IIQ", request, 0, HARDWARE, SIZE, INSTRUCTIONS)
-    struct.pack_into("Q", request, FLAGS_AT, INHERIT | NO_KERNEL | NO_HYPERVISOR)
+    struct.pack_into("Q", request, FLAGS_AT, flags | NO_KERNEL | NO_HYPERVISOR)
     libc = ctypes.CDLL(None, use_errno=True)
     memory = (ctypes.c_char * SIZE).from_buffer(request)
     file = libc.syscall(number, memory, thread, ANY_CPU, NO_GROUP, 0)

@@ -179,8 +179,13 @@ def instructions(plan: Plan, folder: Path, peer: Path | None) -> dict[str, Any]:
     measured = processes(plan, folder, peer, show=tables.instructions)
     for case in measured["cases"]:
         rounds, found = case.pop("rounds"), case.pop("tools")
-        case["bare"] = pairs.estimate([one.instructions for one in rounds["bare"]])
-        case["added"] = {name: tool["added_instructions"] for name, tool in found.items()}
+        case["instructions"] = pairs.estimate([one.instructions for one in rounds["bare"]])
+        case["own_instructions"] = pairs.estimate([one.own_instructions for one in rounds["bare"]])
+        for name, key in (
+            ("added", "added_instructions"),
+            ("added_own", "added_own_instructions"),
+        ):
+            case[name] = {under: tool[key] for under, tool in found.items()}
     return measured
 
 
@@ -193,14 +198,15 @@ def _compared(rounds: dict[str, list[tools.Measured]]) -> dict[str, dict[str, An
             continue
         both = list(zip(bare, measured, strict=True))
         windows = [cost for _, m in both for cost in m.windows_ms]
-        counted = [(b.instructions, m.instructions) for b, m in both]
-        more = [m - b for b, m in counted if b is not None and m is not None]
+        more = _more([(b.instructions, m.instructions) for b, m in both])
+        own = _more([(b.own_instructions, m.own_instructions) for b, m in both])
         firsts = [m.windows_ms[0] for _, m in both if m.windows_ms]
         compared[name] = {
             "ratio": pairs.estimate([m.median_us / b.median_us for b, m in both]),
             "ratio_of_means": pairs.estimate([m.mean_us / b.mean_us for b, m in both]),
             "added_us": pairs.estimate([m.median_us - b.median_us for b, m in both]),
-            "added_instructions": pairs.estimate(more) if more else None,
+            "added_instructions": more,
+            "added_own_instructions": own,
             "before_first_s": pairs.estimate([m.first_s - b.first_s for b, m in both]),
             "after_last_s": pairs.estimate([m.last_s - b.last_s for b, m in both]),
             "peak_mib": pairs.estimate([(m.peak_kib - b.peak_kib) / 1024 for b, m in both]),
@@ -208,6 +214,11 @@ def _compared(rounds: dict[str, list[tools.Measured]]) -> dict[str, dict[str, An
             "first_window_ms": pairs.estimate(firsts) if firsts else None,
         }
     return compared
+
+
+def _more(both: list[tuple[float | None, float | None]]) -> pairs.Estimate | None:
+    found = [m - b for b, m in both if b is not None and m is not None]
+    return pairs.estimate(found) if found else None
 
 
 def main() -> None:

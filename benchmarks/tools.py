@@ -43,6 +43,7 @@ class Measured:
     peak_kib: int
     windows_ms: tuple[float, ...] = ()  # what each window added to the steps around it
     instructions: float | None = None  # mean of the steps after warm-up, all threads and workers
+    own_instructions: float | None = None  # median of the same steps, the training thread alone
 
 
 class CommandError(Exception):
@@ -129,6 +130,7 @@ def _measured(times: dict[str, list[int]], began: int, ended: int, folder: Path)
     spans = list(itertools.pairwise(ends))
     warmup = max(LEAST_WARMUP, int(len(spans) * WARMUP_SHARE))
     steady, counts = spans[warmup:], times["counts"][warmup:]
+    own = [after - before for before, after in itertools.pairwise(times["own"][warmup:])]
     found = records.of_first_rank(folder)
     windows = records.stretches(records.rows(found)) if found else []
     plain = [
@@ -148,6 +150,7 @@ def _measured(times: dict[str, list[int]], began: int, ended: int, folder: Path)
         peak_kib=times["peak_kib"],  # type: ignore[arg-type]
         windows_ms=tuple(records.cost_ms(spans, window, middle) for window in windows),
         instructions=(counts[-1] - counts[0]) / (len(counts) - 1) if len(counts) > 1 else None,
+        own_instructions=statistics.median(own) if own else None,
     )
 
 

@@ -35,21 +35,24 @@ class Watch:
         self.on: list[bool] = []  # whether speedprof was installed during the step, when toggling
         self.armed = False
         self.counts: list[int] = []  # instructions at the end of each step, where they are counted
-        self._counter = counters.instructions()
+        self.own: list[int] = []  # those of the training thread alone
+        self._counter, self._own = counters.instructions(), counters.instructions(own=True)
         self._owner = os.getpid()
         atexit.register(self._write)
 
     def step(self) -> None:
         self.ends.append(time.perf_counter_ns())
         self.on.append(self.armed)
-        if self._counter is not None:
+        if self._counter is not None and self._own is not None:
             self.counts.append(self._counter.read())
+            self.own.append(self._own.read())
 
     def _write(self) -> None:
         if os.getpid() != self._owner:
             return
         content = {
-            "ends": self.ends, "on": self.on, "counts": self.counts, "peak_kib": _peak_kib()
+            "ends": self.ends, "on": self.on, "counts": self.counts, "own": self.own,
+            "peak_kib": _peak_kib(),
         }  # fmt: skip
         self._path.write_text(json.dumps(content), encoding="utf-8")
 
