@@ -55,11 +55,11 @@ def instructions(result: dict[str, Any]) -> str:
     bare = [one.instructions for one in result["rounds"]["bare"] if one.instructions is not None]
     lines = [f"{result['case']}: bare {sum(bare) / max(len(bare), 1):,.0f} instructions a step"]
     for name, tool in result["tools"].items():
-        added = tool["added_instructions"]
-        if added is not None:
-            lines.append(
-                f"  {name:22} adds {added.median:,.0f} [{added.low:,.0f}..{added.high:,.0f}]"
-            )
+        for what, key in (("", "added_instructions"), (", own", "added_own_instructions")):
+            added = tool[key]
+            if added is not None:
+                around = f"[{added.low:,.0f}..{added.high:,.0f}]"
+                lines.append(f"  {name + what:28} adds {added.median:,.0f} {around}")
     return "\n".join(lines)
 
 
