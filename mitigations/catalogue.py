@@ -10,6 +10,7 @@ from speedprof.advisor.judgement import Judgement
 from speedprof.advisor.loading import workers_busy
 from speedprof.advisor.rules import warm_up
 from speedprof.mitigations import communication, compute, copies, host, loading, memory, training
+from speedprof.mitigations.applied.words import OWN_ARGUMENT
 from speedprof.mitigations.mitigation import SAFETIES, Fit, Misfit, Mitigation
 from speedprof.profiler.errors import SpeedprofError
 from speedprof.profiler.run import Run
@@ -19,7 +20,6 @@ MOST_ADVICE = 8
 MOST_CHANGING = 3  # of them: remedies that change the training are another decision, taken later
 MOST_BALANCED = 2  # where nothing stands out, nothing is urgent either
 WORKERS_NEVER_IDLE = 0.8  # of the time busy; the rest is the refill after each evaluation
-OWN_ARGUMENT = "the script gives"  # how a remedy says that it needs to be named with its value
 BESIDE_LOADING = ("host_to_device", "communication", "host")
 
 FOLDERS = (loading, copies, compute, host, memory, communication, training)

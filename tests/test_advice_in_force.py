@@ -7,6 +7,7 @@ import runs
 from remedies_compute import imaging
 
 from speedprof.advisor.judgement import judge
+from speedprof.mitigations.applied.words import OWN_ARGUMENT
 from speedprof.mitigations.catalogue import fits, misfits
 from speedprof.profiler.run import InForce, Run
 
@@ -52,7 +53,7 @@ def test_what_was_refused_in_this_run_is_no_advice() -> None:
 
 
 def test_what_the_scripts_own_argument_kept_out_is_still_advice() -> None:
-    note = "the script gives num_workers of DataLoader itself; name it in the plan to change it"
+    note = f"{OWN_ARGUMENT} num_workers of DataLoader itself; name it in the plan to change it"
     run = waiting(in_force("loader-workers", effects=0, note=note, num_workers=2))
     assert "loader-workers" in advised(run)
 

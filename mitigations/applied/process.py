@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from speedprof.mitigations.applied.automatic import AUTOMATIC, Automatic
+from speedprof.mitigations.applied.words import OWN_ARGUMENT
 from speedprof.profiler import machine_name
 from speedprof.profiler.fence import Fence
 from speedprof.profiler.patches import Patches
@@ -150,7 +151,7 @@ def arguments(
     changes = {n: v for n, v in changes.items() if explicit.get(n, inspect.Parameter.empty) != v}
     for name in [n for n in changes if n in explicit]:
         if name not in one.named:
-            one.note(f"the script gives {name} of {what} itself; name it in the plan to change it")
+            one.note(f"{OWN_ARGUMENT} {name} of {what} itself; name it in the plan to change it")
             del changes[name]
     if not changes:
         return False

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+OWN_ARGUMENT = "the script gives"  # begins the note that asks for a value by name
 NOT_MET = "what it changes was not met in this run"
 DALI_TABLE = "through DALI"  # in the note that tells what each transform of a loader became
 DALI_AS_ONE = "DALI runs the transforms of a loader as one, so none has a time of its own"

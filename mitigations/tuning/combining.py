@@ -16,7 +16,7 @@ from speedprof.mitigations.tuning.trial import Plan
 from speedprof.mitigations.tuning.tuned import Tried
 from speedprof.mitigations.tuning.turns import Compared
 
-MOST_ROUNDS = 5  # of trials of a combination: it is the last that is tried
+MOST_TOGETHER = 5  # of trials of a combination: it is the last that is tried
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from speedprof.mitigations.catalogue import find
 from speedprof.mitigations.mitigation import SAFETIES
 from speedprof.mitigations.tuning.budget import PAIRS, Budget, OutOfTimeError
 from speedprof.mitigations.tuning.candidates import COSTS, Candidate, Key, candidates, named
-from speedprof.mitigations.tuning.combining import MOST_ROUNDS, combination
+from speedprof.mitigations.tuning.combining import MOST_TOGETHER, combination
 from speedprof.mitigations.tuning.decision import WORTH, decided, doubted, speedup, superfluous
 from speedprof.mitigations.tuning.proof import Proof, prove, same
 from speedprof.mitigations.tuning.trial import KEEPING, Plan, Tell, Trial, Trials
@@ -141,7 +141,7 @@ class Tuner:
         if found is None or found.keys in self._combined:
             return False
         self._combined.add(found.keys)
-        decide = partial(doubted, most=MOST_ROUNDS)
+        decide = partial(doubted, most=MOST_TOGETHER)
         compared = self._turns.against(found.plan, "together", decide)
         proof = self._proved(found.plan, compared) if compared.verdict else None
         kept = proof is not None and proof.passed is True
