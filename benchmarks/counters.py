@@ -1,8 +1,8 @@
 """Instructions that this process executes, as the processor counts them (Linux, perf_event_open).
 
 Where clocks cannot tell 20 us of a step of 100 ms, this can: the same work of one thread is the
-same count to a few parts in 100,000, whatever else the machine does. Only what runs in user space counts, of all
-threads of this process and of all processes that it starts from then on.
+same count to a few parts in 100,000, whatever else the machine does. Only what runs in user space
+counts, of all threads of this process and of all processes that it starts from then on.
 """
 
 from __future__ import annotations
