@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any
 
-from speedprof.profiler import facts, probes
+from speedprof.profiler import facts, gloo_threads, probes
 from speedprof.profiler.device_clock import DeviceClock
 from speedprof.profiler.fence import Fence
 from speedprof.profiler.journal import Journal
@@ -108,6 +108,7 @@ class Session:
             self.fence.guard("remedies", self._apply)(waiting)
         self.waiting = waiting
         self._install()
+        atexit.register(self.fence.guard("end", gloo_threads.let_rest))  # after `end`
         atexit.register(self.fence.guard("end", self.end))
         os.register_at_fork(
             before=self.fence.guard("fork", lambda: self.windows.before_fork()),
