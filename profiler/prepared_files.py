@@ -19,6 +19,7 @@ from speedprof.profiler import reading
 from speedprof.profiler.record import COLUMN
 from speedprof.profiler.trials.overlay import FILES
 
+FOLDER = "prepared"  # beside the trials, while they go on
 MOST_BYTES = 1 << 30  # copied before every trial; more takes as long as what it saves
 
 

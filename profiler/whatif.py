@@ -8,6 +8,7 @@ the lesser of the two.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from speedprof.profiler import launcher, run_folder, trial_runs, trials
 from speedprof.profiler.interpreter import Target
+from speedprof.profiler.prepared_files import FOLDER, Prepared
 from speedprof.profiler.run_whatif import FILE
 
 if TYPE_CHECKING:
@@ -62,6 +64,10 @@ class Outcome:
     trials: list[Trial] = field(default_factory=list)
     missing: dict[str, str] = field(default_factory=dict)  # trials not made, and why
     finished: bool = False
+    prepared: Prepared = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.prepared = Prepared(folder=self.folder / FOLDER)
 
     def of(self, kind: str) -> list[Trial]:
         return [trial for trial in self.trials if trial.kind == kind]
@@ -89,6 +95,8 @@ def measure(order: Order, tell: Tell) -> tuple[Outcome, WhatIf]:
         outcome.finished = True
     except KeyboardInterrupt:
         tell("interrupted: what is known so far is kept")
+    finally:
+        outcome.prepared.forget()
     found = conclude(outcome)
     write(outcome, found)
     return outcome, found
@@ -135,6 +143,17 @@ def planned(run: Run) -> tuple[list[str], dict[str, str]]:
 
 
 def _trial(outcome: Outcome, kind: str, tell: Tell) -> Trial:
+    found = outcome.prepared.there
+    trial = _tried(outcome, kind, tell)
+    if trial.problem is not None and found:
+        outcome.prepared.forget()  # it may not want to find what it wrote
+        shutil.rmtree(trial.folder, ignore_errors=True)
+        outcome.trials.remove(trial)
+        trial = _tried(outcome, kind, tell)
+    return trial
+
+
+def _tried(outcome: Outcome, kind: str, tell: Tell) -> Trial:
     from speedprof.profiler.measured_ceilings import series
 
     number = len(outcome.trials) + 1
@@ -147,6 +166,7 @@ def _trial(outcome: Outcome, kind: str, tell: Tell) -> Trial:
         folder,
         limit_s=_limit_s(outcome),
         tell=lambda steps: tell(f"trial {number}, {NAMES[kind]}: step {steps}"),
+        prepared=outcome.prepared,
     )
     trial.wall_s = ended.wall_s
     trial.series = series(folder, kind, WARMUP)

@@ -15,7 +15,7 @@ from speedprof.mitigations.plan_files import Remedy
 from speedprof.profiler import launcher, reading, trial_runs, trials
 from speedprof.profiler.interpreter import Target
 from speedprof.profiler.measured_ceilings import FEWEST, Series, series
-from speedprof.profiler.prepared_files import Prepared
+from speedprof.profiler.prepared_files import FOLDER, Prepared
 from speedprof.profiler.record import COLUMN
 from speedprof.profiler.record_facts import AppliedFact
 from speedprof.profiler.trials.losses import FACT
@@ -23,7 +23,6 @@ from speedprof.profiler.trials.losses import FACT
 WARMUP = 5  # steps: allocator, autotuning and the loader's first batches
 TRACED = 2  # times as long are trials with windows: steps beside them are left out of the figures
 COMPILING = 10  # further ones where something is compiled
-PREPARED = "prepared"  # folder of what the script prepares before its first step
 COMPILED, KEEPING = "compile-model", "cache-samples"
 Tell = Callable[[str], None]
 Plan = tuple[Remedy, ...]
@@ -112,7 +111,7 @@ class Trials:
     epoch_steps: int = 0  # of the training loader; 0: not known
 
     def __post_init__(self) -> None:
-        self.prepared = Prepared(folder=self.folder / PREPARED)
+        self.prepared = Prepared(folder=self.folder / FOLDER)
 
     def run(
         self,

@@ -15,7 +15,7 @@ from speedprof.mitigations.tuning.proof import same
 from speedprof.mitigations.tuning.trial import Length, Trials
 from speedprof.mitigations.tuning.tuned import Order
 from speedprof.mitigations.tuning.tuner import Tuner
-from speedprof.profiler import interpreter, prepared_files
+from speedprof.profiler import interpreter, prepared_files, trials, whatif
 from speedprof.profiler.attribution import load
 from speedprof.profiler.prepared_files import Prepared
 from speedprof.profiler.trials.overlay import FILES
@@ -46,6 +46,7 @@ for epoch in range(1000):
         log.flush()
     Path("checkpoint.pt").write_text("of this trial")
 """
+WRITES_ONCE = 'open("run.yaml", "x").close(); open("run.yaml", "a").write("lr: 1e-3")'
 SHORT = Length(steps=16, least_s=0.5, most_s=4.0)
 
 
@@ -67,8 +68,8 @@ def test_data_is_prepared_once_and_logs_and_checkpoints_begin_anew(
     folder = tmp_path / "tune"
     folder.mkdir()
     asks = 'print("left behind:", [p for p in ("log.txt", "checkpoint.pt") if Path(p).exists()])'
-    trials = Trials(target=script(asks), folder=folder, length=SHORT, tell=lambda _: None)
-    made = [trials.run((), "as it is"), trials.run((), "again"), trials.run((), "third")]
+    tuning = Trials(target=script(asks), folder=folder, length=SHORT, tell=lambda _: None)
+    made = [tuning.run((), name) for name in ("as it is", "again", "third")]
     assert [one.problem for one in made] == [None, None, None]
     said = [(one.folder / "output.txt").read_text() for one in made]
     assert ["preparing" in text for text in said] == [True, False, False]
@@ -83,7 +84,7 @@ def test_data_is_prepared_once_and_logs_and_checkpoints_begin_anew(
 def test_a_script_that_does_not_want_to_find_its_files_prepares_them_each_time(
     tmp_path: Path, script: Callable[[str], interpreter.Target]
 ) -> None:
-    target = script('open("run.yaml", "x").close(); open("run.yaml", "a").write("lr: 1e-3")')
+    target = script(WRITES_ONCE)
     tuning = Tuner(
         Order(target=target, parent=tmp_path, budget_s=30.0, length=SHORT), lambda _: None
     )
@@ -93,6 +94,28 @@ def test_a_script_that_does_not_want_to_find_its_files_prepares_them_each_time(
     assert "preparing" in (first / "output.txt").read_text()
     assert "preparing" in (alone / "output.txt").read_text()
     assert not (tuned.folder / "prepared").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("preparing", "anew"),
+    [("", False), (WRITES_ONCE, True)],
+)
+def test_ceilings_are_measured_on_what_the_first_trial_prepared(
+    preparing: str, anew: bool, tmp_path: Path, script: Callable[[str], interpreter.Target]
+) -> None:
+    order = whatif.Order(target=script(preparing), parent=tmp_path, steps=16)
+    outcome, found = whatif.measure(order, lambda _: None)
+    assert [(one.kind, one.problem) for one in outcome.trials] == [
+        (trials.REAL, None),
+        (trials.REPLAYED, None),
+        (trials.REAL, None),
+        (trials.LOADER, None),
+    ]
+    said = [(one.folder / "output.txt").read_text() for one in outcome.trials]
+    assert ["preparing" in text for text in said] == [True, anew, anew, anew]
+    assert found.ceilings
+    assert not outcome.prepared.there
 
 
 def test_only_what_was_last_changed_before_the_first_step_is_kept(
