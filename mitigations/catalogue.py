@@ -12,6 +12,7 @@ from speedprof.advisor.rules import warm_up
 from speedprof.mitigations import communication, compute, copies, host, loading, memory, training
 from speedprof.mitigations.applied.words import OWN_ARGUMENT
 from speedprof.mitigations.mitigation import SAFETIES, Fit, Misfit, Mitigation
+from speedprof.mitigations.trainers import spelled
 from speedprof.profiler.errors import SpeedprofError
 from speedprof.profiler.run import Run
 
@@ -109,8 +110,10 @@ def _fits(run: Run, judgement: Judgement) -> list[Advice]:
 
 def _assessed(mitigation: Mitigation, run: Run, finding: Finding) -> Fit | Misfit:
     answer = mitigation.assess(run, finding)
-    why = _put_in_force(mitigation.name, answer, run) if isinstance(answer, Fit) else None
-    return answer if why is None else Misfit(reason=why)
+    if isinstance(answer, Misfit):
+        return answer
+    why = _put_in_force(mitigation.name, answer, run)
+    return Misfit(reason=why) if why else spelled(mitigation.name, answer, run)
 
 
 def _put_in_force(name: str, fit: Fit, run: Run) -> str | None:

@@ -19,6 +19,7 @@ from speedprof.profiler.backward_facts import BackwardFacts, Guard
 from speedprof.profiler.loader_facts import LoaderUse, built
 from speedprof.profiler.record import FORMAT
 from speedprof.profiler.recorder import Recorder
+from speedprof.profiler.trainers import trainer_of
 
 CO_OPTIMIZED = 1  # of a function's code: its variables are not kept in a dictionary
 HELD_BY_FRAME = 2  # references to such a copy: the frame's, and that of whoever counts them
@@ -120,6 +121,7 @@ class Seen:
                 "elements": sum(p.numel() for p in parameters),
                 "fused": defaults.get("fused"),
                 "foreach": defaults.get("foreach"),
+                "trainer": trainer_of(frame),
             },
         )
         if len(self._optimizers) == 1:

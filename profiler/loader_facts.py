@@ -9,8 +9,10 @@ from typing import Any, NamedTuple
 
 from speedprof.profiler.batch_facts import BatchFacts
 from speedprof.profiler.sampler_orders import Orders
+from speedprof.profiler.trainers import own_arguments
 
 SIZED_BATCHES = 8  # batches whose bytes are counted
+SAMPLERS = ("torch.utils.data", "accelerate.")  # whose batches are all of one size but the last
 MOST_ALIKE = 8  # loaders of one line that are told apart; more of them are a list, not a trainer's
 Tell = Callable[[Any, "str | None", list[str]], "LoaderUse"]
 
@@ -108,7 +110,10 @@ class Loaders:
     def remember(self, loader: Any, keywords: Mapping[str, Any], frame: FrameType | None) -> None:
         """A loader is being built by the code of `frame`."""
         where, through = _origin(frame)
-        self._built[id(loader)] = _Built(where, sorted(keywords), through)
+        from torch.utils.data import DataLoader
+
+        explicit = own_arguments(keywords, DataLoader.__init__, frame)
+        self._built[id(loader)] = _Built(where, sorted(explicit), through)
 
     def forget_uses(self) -> None:
         """Count anew, in a process that was forked."""
@@ -179,7 +184,7 @@ def built(loader: Any) -> dict[str, object]:
         "dataset": type(dataset).__name__,
         "iterable": iterable,
         "length": length,
-        "batch_size": loader.batch_size,
+        "batch_size": _batch_size(loader),
         "num_workers": loader.num_workers,
         "pin_memory": bool(loader.pin_memory),
         "persistent_workers": bool(loader.persistent_workers),
@@ -189,6 +194,15 @@ def built(loader: Any) -> dict[str, object]:
         else getattr(context, "get_start_method", lambda: None)(),
         "picklable": None,
     }
+
+
+def _batch_size(loader: Any) -> int | None:
+    """Return the samples of a batch; a library's loaders often have them by their sampler."""
+    sampler = loader.batch_sampler
+    if loader.batch_size is not None or not type(sampler).__module__.startswith(SAMPLERS):
+        return loader.batch_size  # type: ignore[no-any-return]
+    size = getattr(sampler, "batch_size", None)
+    return size if isinstance(size, int) else None
 
 
 def samples_in(batch: Any) -> int:

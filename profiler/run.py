@@ -266,9 +266,7 @@ class Environment(Fact, frozen=True, kw_only=True):
     cuda: str | None = None
     torchvision: str | None = None
     threads: int | None = None  # intra-op
-    flags: dict[str, str] = msgspec.field(
-        default_factory=dict
-    )  # "tf32": "off", "OMP_NUM_THREADS": "2"
+    flags: dict[str, str] = msgspec.field(default_factory=dict)  # "OMP_NUM_THREADS": "2"
 
 
 class Optimizer(Fact, frozen=True, kw_only=True):
@@ -279,6 +277,7 @@ class Optimizer(Fact, frozen=True, kw_only=True):
     foreach: bool | None = None
     where: str | None = None
     keeps_gradients: bool | None = None  # filled with zeros between updates, not dropped
+    trainer: str | None = None  # the library whose loop steps it; None: the script's own
 
 
 class Exchange(Fact, frozen=True, kw_only=True):

@@ -108,7 +108,7 @@ class Session:
             self.fence.guard("remedies", self._apply)(waiting)
         self.waiting = waiting
         self._install()
-        atexit.register(self.fence.guard("end", gloo_threads.let_rest))  # after `end`
+        atexit.register(self.fence.guard("gloo", gloo_threads.let_rest))  # after `end`
         atexit.register(self.fence.guard("end", self.end))
         os.register_at_fork(
             before=self.fence.guard("fork", lambda: self.windows.before_fork()),

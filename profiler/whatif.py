@@ -53,6 +53,7 @@ class Trial:
     wall_s: float
     series: Series | None = None
     problem: str | None = None
+    failed: bool = False  # the script itself ended with an error
 
 
 @dataclass(kw_only=True)
@@ -145,7 +146,7 @@ def planned(run: Run) -> tuple[list[str], dict[str, str]]:
 def _trial(outcome: Outcome, kind: str, tell: Tell) -> Trial:
     found = outcome.prepared.there
     trial = _tried(outcome, kind, tell)
-    if trial.problem is not None and found:
+    if trial.failed and found:
         outcome.prepared.forget()  # it may not want to find what it wrote
         shutil.rmtree(trial.folder, ignore_errors=True)
         outcome.trials.remove(trial)
@@ -171,6 +172,7 @@ def _tried(outcome: Outcome, kind: str, tell: Tell) -> Trial:
     trial.wall_s = ended.wall_s
     trial.series = series(folder, kind, WARMUP)
     trial.problem = ended.problem or _too_little(trial)
+    trial.failed = ended.exit_status > 0
     return trial
 
 

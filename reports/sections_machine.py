@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from speedprof.mitigations import trainers
 from speedprof.reports import figures_machine, figures_ranks, measured, sections_ranks, wording
 from speedprof.reports.parts import Column, Facts, Figure, Section, Table
 
@@ -145,6 +146,7 @@ def _models(run: Run) -> Table:
 
 
 def _optimizers(run: Run) -> Table:
+    libraries = any(one.trainer for one in run.optimizers)
     return Table(
         caption="Optimizer",
         columns=(
@@ -154,6 +156,7 @@ def _optimizers(run: Run) -> Table:
             Column("elements", "number"),
             Column("fused"),
             Column("foreach"),
+            *((Column("in the loop of"),) if libraries else ()),
         ),
         rows=tuple(
             (
@@ -163,6 +166,7 @@ def _optimizers(run: Run) -> Table:
                 wording.quantity(one.elements, ""),
                 wording.yes(one.fused),
                 wording.yes(one.foreach),
+                *((trainers.NAMES.get(one.trainer or "", wording.DASH),) if libraries else ()),
             )
             for one in run.optimizers
         ),

@@ -37,6 +37,8 @@ def test_a_trainer_trains_alike_and_its_steps_are_counted(tmp_path: Path, script
     steps = int(bare.stdout.split()[1])
     assert measured.report["run"]["steps"] == steps
     assert facts(measured.folder, "note") == []
+    (optimizer,) = facts(measured.folder, "optimizer")
+    assert script.startswith(optimizer["trainer"])
     uses = {fact["number"]: fact for fact in facts(measured.folder, "loader_use")}
     (training,) = [use for use in uses.values() if use["role"] == "training"]
     assert 2 * steps <= training["batches"] <= 2 * steps + 4  # some trainers look ahead

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import inspect
+from types import FrameType
 from typing import Any
 
 from speedprof.mitigations.applied.hindrances import hindrance
@@ -15,6 +17,7 @@ from speedprof.mitigations.applied.process import (
 )
 from speedprof.mitigations.applied.worker_fallback import Fallback
 from speedprof.profiler.machine_name import cores_here
+from speedprof.profiler.trainers import OF_USERS_CHOICE, own_arguments
 
 NEUTRAL: dict[str, Any] = {  # what goes with no workers
     "persistent_workers": False,
@@ -39,7 +42,7 @@ def apply(process: Process, one: Applied) -> None:
     @functools.wraps(original)
     def initialise(loader: Any, *positional: Any, **keywords: Any) -> None:
         build, untouched = functools.partial(original, loader), dict(vars(loader))
-        changed = fence(one, build, positional, keywords)
+        changed = fence(one, build, (positional, keywords), inspect.currentframe())
         if not changed:
             _blank(loader, untouched)
             original(loader, *positional, **keywords)
@@ -50,10 +53,15 @@ def apply(process: Process, one: Applied) -> None:
     )
 
 
-def _build(one: Applied, build: Any, positional: Any, keywords: Any) -> bool:
-    call = (positional, keywords)
+def _build(one: Applied, build: Any, call: tuple[Any, Any], frame: FrameType | None) -> bool:
     return arguments(
-        one, "a DataLoader", build, call, lambda own: _changes(one, own), settle=_settle
+        one,
+        "a DataLoader",
+        build,
+        call,
+        lambda own: _changes(one, own),
+        settle=_settle,
+        said=lambda given: own_arguments(given, build, frame, OF_USERS_CHOICE),
     )
 
 

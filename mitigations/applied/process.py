@@ -17,6 +17,7 @@ from speedprof.profiler.patches import Patches
 Arguments = dict[str, Any]
 Wanted = Callable[[Arguments], Arguments]  # from the script's own arguments
 Settle = Callable[[Arguments], Arguments]
+Said = Callable[[Arguments], Arguments]
 Waiting = dict[str, Callable[[ModuleType], None]]
 MOST_NOTES = 20  # of one remedy
 REFUSALS = (  # of other arguments; a warning is one where the script makes errors of them
@@ -138,15 +139,17 @@ def arguments(
     wanted: Wanted,
     *,
     settle: Settle = dict,
+    said: Said = dict,
 ) -> bool:
     """Build something of the script's with other arguments; return whether that was done.
 
     `wanted(explicit)` gives the keywords to change; an argument of the script's own is changed
-    only where the plan names it. `settle(changes)` adds what has to go with those that remain.
+    only where the plan names it. `said(explicit)` leaves those that are the script's own;
+    `settle(changes)` adds what has to go with the changes that remain.
     Where changed arguments are refused, the script's are used.
     """
     positional, keywords = call
-    explicit = explicit_arguments(build, positional, keywords)
+    explicit = said(explicit_arguments(build, positional, keywords))
     changes = wanted(explicit)
     changes = {n: v for n, v in changes.items() if explicit.get(n, inspect.Parameter.empty) != v}
     for name in [n for n in changes if n in explicit]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import libcst as cst
 
 from speedprof.mitigations.applied.automatic import AUTOMATIC
-from speedprof.mitigations.rewrite.arguments import written
 from speedprof.mitigations.rewrite.code import Code, Refused
 from speedprof.mitigations.rewrite.order import Order
 from speedprof.mitigations.rewrite.torch_names import at_top
+from speedprof.mitigations.source_text import written
 
 MODULE, CALL = "speedprof", "speedprof.apply"
 NEEDS = "the script then needs speedprof where it runs"

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import libcst as cst
 
 from speedprof.mitigations.rewrite.code import Code, Refused
-from speedprof.mitigations.rewrite.order import Value
 
 NOTHING, SPACE = cst.SimpleWhitespace(""), cst.SimpleWhitespace(" ")
 PLAIN = cst.AssignEqual(whitespace_before=NOTHING, whitespace_after=NOTHING)
@@ -126,13 +125,6 @@ def remove_from(
 
     if places:
         code.edit(call, edit)
-
-
-def written(value: Value) -> str:
-    """Return a value as a script would write it: 100 for 100.0, double quotes."""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return f'"{value}"' if isinstance(value, str) else repr(value)
 
 
 def same(code: Code, own: Given, text: str) -> bool:

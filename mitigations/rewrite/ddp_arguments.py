@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from speedprof.mitigations.rewrite.arguments import given, same, set_in, written
+from speedprof.mitigations.rewrite.arguments import given, same, set_in
 from speedprof.mitigations.rewrite.code import Absent, Code, Refused
 from speedprof.mitigations.rewrite.order import Order
 from speedprof.mitigations.rewrite.torch_names import DDP
+from speedprof.mitigations.source_text import written
 
 POSITIONAL = ("module", "device_ids", "output_device", "dim", "broadcast_buffers")
 

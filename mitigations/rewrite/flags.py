@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import libcst as cst
 
-from speedprof.mitigations.rewrite.arguments import written
 from speedprof.mitigations.rewrite.code import Code, Refused
 from speedprof.mitigations.rewrite.order import Order
 from speedprof.mitigations.rewrite.torch_names import at_top
+from speedprof.mitigations.source_text import written
 
 PRECISION = "torch.set_float32_matmul_precision"
 THREADS = "torch.set_num_threads"

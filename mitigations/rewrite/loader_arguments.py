@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import libcst as cst
 
@@ -13,11 +13,11 @@ from speedprof.mitigations.rewrite.arguments import (
     remove_from,
     same,
     set_in,
-    written,
 )
 from speedprof.mitigations.rewrite.code import Code, Refused
 from speedprof.mitigations.rewrite.loaders import loaders
 from speedprof.mitigations.rewrite.order import Order
+from speedprof.mitigations.source_text import written
 
 POSITIONAL = (  # torch 2.6 to 2.15
     "dataset", "batch_size", "shuffle", "sampler", "batch_sampler", "num_workers", "collate_fn",
@@ -40,7 +40,7 @@ def rewrite(code: Code, order: Order) -> None:
 def _change(code: Code, call: cst.Call, order: Order) -> None:
     own = given(code, call, POSITIONAL)
     if order.parameters.get("num_workers") == 0:
-        _without_workers(code, call, own)
+        without_workers(code, call, own)
         return
     texts = {name: written(value) for name, value in order.parameters.items()}
     number = _number(code, own, order)
@@ -54,7 +54,7 @@ def _change(code: Code, call: cst.Call, order: Order) -> None:
     if {"num_workers", *OF_WORKERS} & set(texts):
         _check_number(code, call, number, own, order)
     if "num_workers" in texts:
-        _check_workers(code, order)
+        check_workers(code, order)
     _check_pinning(texts, order)
     code.notes += [
         f"{name}={text} instead of {code.words(own[name].value)}"
@@ -90,26 +90,29 @@ def _kept(code: Code, call: cst.Call, name: str, own: Given) -> str:
     )
 
 
-def _without_workers(code: Code, call: cst.Call, own: Mapping[str, Given]) -> None:
-    if "num_workers" not in own:
+def without_workers(
+    code: Code,
+    call: cst.Call,
+    own: Mapping[str, Given],
+    number: str = "num_workers",
+    senseless: Sequence[str] = WITH_WORKERS,
+) -> None:
+    """Take the workers away, and the arguments that are senseless without them."""
+    if number not in own:
         return  # none is the default
-    for name in WITH_WORKERS:
+    for name in senseless:
         if name in own and name not in _keywords(call):
             raise Refused(f"line {code.line(call)} gives {name} by position; give it by name")
-    remove_from(code, call, own, WITH_WORKERS)
-    if not same(code, own["num_workers"], "0"):
-        set_in(code, call, {"num_workers": _moved(own)}, {"num_workers": "0"})
+    remove_from(code, call, own, senseless)
+    if not same(code, own[number], "0"):
+        workers = own[number]
+        gone = sum(one.place < workers.place for name, one in own.items() if name in senseless)
+        moved = Given(workers.place - gone, workers.value)
+        set_in(code, call, {number: moved}, {number: "0"})
 
 
 def _keywords(call: cst.Call) -> set[str]:
     return {argument.keyword.value for argument in call.args if argument.keyword is not None}
-
-
-def _moved(own: Mapping[str, Given]) -> Given:
-    """Return where num_workers stands once those before it are gone."""
-    workers = own["num_workers"]
-    gone = sum(one.place < workers.place for name, one in own.items() if name in WITH_WORKERS)
-    return Given(workers.place - gone, workers.value)
 
 
 def _number(code: Code, own: Mapping[str, Given], order: Order) -> str:
@@ -149,7 +152,7 @@ def _is_dotted(text: str) -> bool:
     return all(part.isidentifier() for part in text.split("."))
 
 
-def _check_workers(code: Code, order: Order) -> None:
+def check_workers(code: Code, order: Order) -> None:
     """Refuse workers that could not work, or would make other batches."""
     known = order.known
     opened_files.refuse(code)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from speedprof.mitigations.trainers import Training
+
 Value = bool | int | float | str
 
 WRITTEN, UNCHANGED, REFUSED, DECISION = "written", "unchanged", "refused", "decision"
@@ -22,6 +24,7 @@ class Known:
     device: str | None = None  # "cuda", "cpu"
     batch_dims: tuple[int, ...] | None = None  # of the tensors in a batch: (4, 1)
     has_conv2d: bool | None = None
+    training: Training | None = None  # None: by the script's own loop
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

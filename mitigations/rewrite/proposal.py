@@ -20,6 +20,8 @@ from speedprof.mitigations.rewrite.order import (
 from speedprof.mitigations.rewrite.rewriting import ONCE, REWRITINGS, WITH_LOADER, rewrite
 from speedprof.mitigations.rewrite.sources import Source
 from speedprof.mitigations.rewrite.targets import Target, Targets
+from speedprof.mitigations.rewrite.trainer_arguments import takes
+from speedprof.mitigations.trainers import training
 from speedprof.profiler.run import Run
 
 
@@ -92,9 +94,9 @@ def _is_worse(new: Outcome, old: Outcome | None) -> bool:
 
 
 def _belongs(order: Order, target: Target, number: int, found: Targets) -> bool:
-    if order.name in WITH_LOADER and _loader_is_known(found):
+    if order.name in WITH_LOADER and _loader_is_known(found) and not takes(order):
         return target.loader_line is not None
-    return number == 0 or order.name not in ONCE
+    return number == 0 or order.name not in ONCE or takes(order) is not None
 
 
 def _loader_is_known(found: Targets) -> bool:
@@ -123,6 +125,7 @@ def known(run: Run) -> Known:
         device=_device(run),
         batch_dims=None if shapes is None else tuple(map(len, shapes)),
         has_conv2d=any("Conv2d" in name for one in modules for name in one) if modules else None,
+        training=training(run),
     )
 
 

@@ -20,11 +20,13 @@ from speedprof.mitigations.rewrite import (
     fused_optimizer,
     garbage,
     loader_arguments,
+    trainer_arguments,
     zero_grad,
 )
 from speedprof.mitigations.rewrite.code import Absent, Code, Refused
 from speedprof.mitigations.rewrite.loaders import at_line
 from speedprof.mitigations.rewrite.order import REFUSED, UNCHANGED, WRITTEN, Order, Outcome
+from speedprof.mitigations.rewrite.trainer_arguments import takes
 
 Rewriting = Callable[[Code, Order], None]
 
@@ -70,7 +72,7 @@ def rewrite(source: str, orders: Sequence[Order]) -> tuple[str, list[Outcome]]:
     known = [one for one in orders if one.name in names]
     for order in sorted(known, key=lambda one: names.index(one.name)):
         place = places[order.known.loader_line]
-        with_loader = order.name in WITH_LOADER and not order.by_call
+        with_loader = order.name in WITH_LOADER and not order.by_call and not takes(order)
         if isinstance(place, Refused) and with_loader:
             outcomes[order.name] = Outcome(name=order.name, state=REFUSED, why=str(place))
             continue
@@ -98,8 +100,7 @@ def _place(code: Code, order: Order) -> int | Refused | None:
 def _written(code: Code, source: str, order: Order) -> tuple[str, Outcome]:
     code.forget()
     try:
-        how = REWRITINGS.get(order.name, apply_call.rewrite)
-        (apply_call.rewrite if order.by_call else how)(code, order)
+        _how(order)(code, order)
     except Refused as refused:
         absent = isinstance(refused, Absent)
         return source, Outcome(name=order.name, state=REFUSED, why=str(refused), absent=absent)
@@ -111,6 +112,14 @@ def _written(code: Code, source: str, order: Order) -> tuple[str, Outcome]:
         why = f"it would not be Python any more ({fault}); please report this as a bug"
         return source, Outcome(name=order.name, state=REFUSED, why=why)
     return changed, Outcome(name=order.name, state=WRITTEN, why="; ".join(code.notes))
+
+
+def _how(order: Order) -> Rewriting:
+    if order.by_call:
+        return apply_call.rewrite
+    if takes(order):
+        return trainer_arguments.rewrite
+    return REWRITINGS.get(order.name, apply_call.rewrite)
 
 
 def _fault(source: str, changed: str) -> str | None:
