@@ -71,6 +71,7 @@ def _explained(name: str) -> str:
     from speedprof.mitigations.card import AGAINST, LABELS
     from speedprof.mitigations.catalogue import find
     from speedprof.mitigations.page import treated
+    from speedprof.mitigations.trainers import patterns
 
     mitigation = find(name)
     lines = [click.style(mitigation.name, bold=True)]
@@ -82,6 +83,8 @@ def _explained(name: str) -> str:
     for label, names in (("After", mitigation.after), ("Not with", mitigation.conflicts)):
         if names:
             lines.append(click.style(f"{label}:", fg="cyan") + f" {', '.join(names)}")
+    for loop, pattern in patterns(name).items():
+        lines.append(click.style(f"In {loop}:", fg="cyan") + f" {pattern}")
     return "\n".join(lines)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from speedprof.mitigations import card, taxonomy
+from speedprof.mitigations import card, taxonomy, trainers
 from speedprof.mitigations.catalogue import CATALOGUE, FOLDERS
 from speedprof.mitigations.mitigation import ACTIONS, COMPONENTS, Mitigation
 
@@ -60,6 +60,8 @@ def _remedy(one: Mitigation) -> Iterator[str]:
         yield f"- After: {', '.join(one.after)}"
     if one.conflicts:
         yield f"- Not together with: {', '.join(one.conflicts)}"
+    for loop, pattern in trainers.patterns(one.name).items():
+        yield f"- In {loop}: `{pattern}`"
     yield ""
 
 

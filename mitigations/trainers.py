@@ -61,7 +61,16 @@ class Call:
 
     def text(self, values: Mapping[str, object]) -> str:
         """Return the call as somebody would write it."""
-        arguments = [f"{name}={text}" for name, text in self.written(values).items()]
+        return self._text(self.written(values))
+
+    def pattern(self) -> str:
+        """Return the call with the parameters' names in capitals where their values belong."""
+        return self._text(
+            {n: PARAMETER.sub(lambda one: one[1].upper(), t) for n, t in self.arguments.items()}
+        )
+
+    def _text(self, written: Mapping[str, str]) -> str:
+        arguments = [f"{name}={text}" for name, text in written.items()]
         call = self.around.replace("{call}", f"{self.name}(..., {', '.join(arguments)})")
         return f"{call}  # {self.then}" if self.then else call
 
@@ -79,14 +88,11 @@ def on_gpu(name: str, excludes: str | None = None, **arguments: str) -> Call:
 
 
 HUGGING_FACE = "TrainingArguments"
-WORKERS = call(
-    HUGGING_FACE,
-    dataloader_num_workers="{num_workers}",
-    dataloader_persistent_workers="{persistent_workers}",
-    dataloader_prefetch_factor="{prefetch_factor}",
-)
+WORKERS = {"dataloader_num_workers": "{num_workers}"}
+KEPT = {"dataloader_persistent_workers": "{persistent_workers}"}
+AHEAD = {"dataloader_prefetch_factor": "{prefetch_factor}"}
 RATE = "and scale the learning rate, with warm-up"
-ACCUMULATING = f"the step inside `with accelerator.accumulate(model):`, {RATE}"
+ACCUMULATING = f"with the step under accelerator.accumulate(model), {RATE}"
 ELSEWHERE = "where the script makes no optimizer itself"
 WITHOUT = "without dataloader_persistent_workers and dataloader_prefetch_factor"
 BUCKETS = {
@@ -97,10 +103,10 @@ BUCKETS = {
 
 SPELLINGS: dict[str, dict[str, Call]] = {  # by profiler.trainers.TRAINERS and the remedy's name
     "transformers": {
-        "loader-workers": WORKERS,
-        "in-process-loading": replace(WORKERS, then=WITHOUT),
-        "persistent-workers": WORKERS,
-        "deeper-prefetch": WORKERS,
+        "loader-workers": call(HUGGING_FACE, **WORKERS, **KEPT, **AHEAD),
+        "in-process-loading": call(HUGGING_FACE, WITHOUT, **WORKERS),
+        "persistent-workers": call(HUGGING_FACE, **KEPT),
+        "deeper-prefetch": call(HUGGING_FACE, **AHEAD),
         "pin-memory": on_gpu(HUGGING_FACE, dataloader_pin_memory="{pin_memory}"),
         "non-blocking-copies": told(HUGGING_FACE, accelerator_config="dict(non_blocking=True)"),
         "bf16-autocast": Call(name=HUGGING_FACE, arguments={"bf16": "True"}, excludes="fp16"),
@@ -169,6 +175,12 @@ class Training:
             return ON_CPU[name]
         found = SPELLINGS[self.trainer].get(name)
         return None if found is not None and found.gpu and self.device == "cpu" else found
+
+
+def patterns(name: str) -> dict[str, str]:
+    """Return what takes a remedy, by the loop's name: "Trainer(..., precision=...)"."""
+    found = {trainer: calls.get(name) for trainer, calls in SPELLINGS.items()}
+    return {NAMES[trainer]: one.pattern() for trainer, one in found.items() if one is not None}
 
 
 def training(run: Run) -> Training | None:

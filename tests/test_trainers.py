@@ -18,7 +18,7 @@ from speedprof.mitigations.mitigation import Fit
 from speedprof.mitigations.trainers import SPELLINGS, spelled
 from speedprof.profiler.run import Optimizer
 from speedprof.profiler.trainers import HANDED_ON, TRAINERS, own_arguments, trainer_of
-from speedprof.tests.launching import bare
+from speedprof.tests.launching import bare, speedprof
 from speedprof.tests.runs import run
 
 AS_ASSUMED = "gradient_as_bucket_view=True, static_graph=True"
@@ -150,6 +150,17 @@ def test_remedies_are_told_in_the_loop_s_words(
     name: str, parameters: dict[str, object], trainer: str | None, words: str
 ) -> None:
     assert in_words(name, fit(parameters=parameters), trainer, device="cuda") == words
+
+
+def test_explain_tells_the_words_of_every_loop() -> None:
+    told = trainers.patterns("bf16-autocast")
+    assert told["Lightning's Trainer"] == 'Trainer(..., precision="bf16-mixed")'
+    assert list(told) == list(trainers.NAMES.values())
+    workers = trainers.patterns("deeper-prefetch")["transformers' Trainer"]
+    assert workers == "TrainingArguments(..., dataloader_prefetch_factor=PREFETCH_FACTOR)"
+    assert trainers.patterns("dali-loading") == {}
+    said = speedprof("explain", "bf16-autocast", cwd=Path.cwd()).stdout.decode()
+    assert all(f"In {loop}: {pattern}" in said for loop, pattern in told.items())
 
 
 def test_what_depends_on_the_run_does() -> None:
