@@ -20,6 +20,7 @@ from speedprof.mitigations.source_text import written
 from speedprof.profiler.run import Run
 
 PARAMETER = re.compile(r"\{(\w+)\}")  # of the fit, in an argument's text
+WIDE = 44  # characters: what a card of the report holds in a line
 DEFAULT = "default"  # a parameter's value that stands for saying nothing
 NAMES = {
     "transformers": "transformers' Trainer",
@@ -60,19 +61,25 @@ class Call:
         return bool(needed) and set(needed) <= set(named)
 
     def text(self, values: Mapping[str, object]) -> str:
-        """Return the call as somebody would write it."""
-        return self._text(self.written(values))
+        """Return the call as somebody would write it, one argument a line where it is long."""
+        written = self.written(values)
+        line = self._line(written)
+        if len(line) <= WIDE:
+            return f"{line}  # {self.then}" if self.then else line
+        arguments = "".join(f"    {name}={text},\n" for name, text in written.items())
+        whole = self.around.replace("{call}", f"{self.name}(\n    ...,\n{arguments})")
+        return f"{whole}\n# {self.then}" if self.then else whole
 
     def pattern(self) -> str:
         """Return the call with the parameters' names in capitals where their values belong."""
-        return self._text(
+        line = self._line(
             {n: PARAMETER.sub(lambda one: one[1].upper(), t) for n, t in self.arguments.items()}
         )
+        return f"{line}  # {self.then}" if self.then else line
 
-    def _text(self, written: Mapping[str, str]) -> str:
-        arguments = [f"{name}={text}" for name, text in written.items()]
-        call = self.around.replace("{call}", f"{self.name}(..., {', '.join(arguments)})")
-        return f"{call}  # {self.then}" if self.then else call
+    def _line(self, written: Mapping[str, str]) -> str:
+        arguments = ", ".join(f"{name}={text}" for name, text in written.items())
+        return self.around.replace("{call}", f"{self.name}(..., {arguments})")
 
 
 def call(name: str, then: str = "", **arguments: str) -> Call:

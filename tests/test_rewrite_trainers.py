@@ -260,7 +260,8 @@ def test_a_script_of_transformers_is_told_and_written_its_arguments(tmp_path: Pa
     done = speedprof("run", "--warmup", "2", "train.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr.decode()
     page = (only_run(tmp_path) / "report.html").read_text("utf-8")
-    assert "TrainingArguments(..., dataloader_num_workers=" in page
+    assert "TrainingArguments(" in page
+    assert "dataloader_num_workers=" in page
     (workers,) = [
         one
         for one in said(tmp_path, "report.json")["mitigations"]
