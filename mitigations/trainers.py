@@ -46,6 +46,11 @@ class Call:
         """Return the remedy's parameters that it takes."""
         return {one for text in self.arguments.values() for one in PARAMETER.findall(text)}
 
+    @property
+    def is_of_loader(self) -> bool:
+        """Whether it concerns a loader that the library builds."""
+        return any(name.startswith(OF_LOADER) for name in self.arguments)
+
     def written(self, values: Mapping[str, object]) -> dict[str, str]:
         """Return the arguments with a remedy's parameters; those that take others are left out."""
         known = {name: value for name, value in values.items() if value not in (None, DEFAULT)}
@@ -95,6 +100,7 @@ def on_gpu(name: str, excludes: str | None = None, **arguments: str) -> Call:
 
 
 HUGGING_FACE = "TrainingArguments"
+OF_LOADER = ("dataloader_", "per_device_")
 WORKERS = {"dataloader_num_workers": "{num_workers}"}
 KEPT = {"dataloader_persistent_workers": "{persistent_workers}"}
 AHEAD = {"dataloader_prefetch_factor": "{prefetch_factor}"}
@@ -173,6 +179,7 @@ class Training:
     trainer: str  # one of `NAMES`
     device: str
     optimizer: str  # the one with the most weights
+    own_loader: bool = False  # the script builds the training loader itself
 
     def call(self, name: str) -> Call | None:
         """Return what takes a remedy; None where the lines for a loop of one's own do."""
@@ -181,6 +188,8 @@ class Training:
         if (self.trainer, self.device) == ("transformers", "cpu") and name in ON_CPU:
             return ON_CPU[name]
         found = SPELLINGS[self.trainer].get(name)
+        if found is not None and self.own_loader and found.is_of_loader:
+            return None
         return None if found is not None and found.gpu and self.device == "cpu" else found
 
 
@@ -195,7 +204,13 @@ def training(run: Run) -> Training | None:
     largest = max(run.optimizers, key=lambda one: one.elements or 0, default=None)
     if largest is None or largest.trainer not in SPELLINGS:
         return None
-    return Training(trainer=largest.trainer, device=run.device, optimizer=largest.name)
+    loader = run.training_loader()
+    return Training(
+        trainer=largest.trainer,
+        device=run.device,
+        optimizer=largest.name,
+        own_loader=loader is not None and loader.where is not None and loader.library is None,
+    )
 
 
 def spelled(name: str, fit: Fit, run: Run) -> Fit:

@@ -16,7 +16,7 @@ from typing import Any
 
 from speedprof.profiler import flag_facts, model_facts
 from speedprof.profiler.backward_facts import BackwardFacts, Guard
-from speedprof.profiler.loader_facts import LoaderUse, built
+from speedprof.profiler.loader_facts import Built, LoaderUse, built
 from speedprof.profiler.record import FORMAT
 from speedprof.profiler.recorder import Recorder
 from speedprof.profiler.trainers import trainer_of
@@ -94,13 +94,19 @@ class Seen:
         self._rank: tuple[int, int] | None = None
         self._device_told = False
 
-    def loader(self, loader: Any, where: str | None, explicit: list[str]) -> LoaderUse:
+    def loader(self, loader: Any, origin: Built) -> LoaderUse:
         """Describe a loader that is used for the first time."""
         use = LoaderUse(len(self.uses))
         self.uses.append(use)
         self._recorder.fact(
             "loader",
-            {"number": use.number, "where": where, "explicit": explicit, **built(loader)},
+            {
+                "number": use.number,
+                "where": origin.where,
+                "explicit": origin.explicit,
+                "library": origin.library,
+                **built(loader),
+            },
         )
         return use
 

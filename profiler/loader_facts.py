@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import weakref
 from collections.abc import Callable, Mapping
 from types import FrameType
@@ -9,12 +10,13 @@ from typing import Any, NamedTuple
 
 from speedprof.profiler.batch_facts import BatchFacts
 from speedprof.profiler.sampler_orders import Orders
-from speedprof.profiler.trainers import own_arguments
+from speedprof.profiler.trainers import module_of, only_hands_on, own_arguments
 
 SIZED_BATCHES = 8  # batches whose bytes are counted
+BUILD_ANEW = ("accelerate", "lightning", "pytorch_lightning")  # loaders that they are given
 SAMPLERS = ("torch.utils.data", "accelerate.")  # whose batches are all of one size but the last
 MOST_ALIKE = 8  # loaders of one line that are told apart; more of them are a list, not a trainer's
-Tell = Callable[[Any, "str | None", list[str]], "LoaderUse"]
+Tell = Callable[[Any, "Built"], "LoaderUse"]
 
 
 class LoaderUse:
@@ -63,12 +65,16 @@ class LoaderUse:
             self.sized += 1
 
 
-class _Built(NamedTuple):
+class Built(NamedTuple):
     """Where a loader was built."""
 
     where: str | None  # "file:line" of the script
     explicit: list[str]  # arguments that were given by name
     through: int  # a hash of the library's lines in between
+    library: str | None  # the nearest of them, "transformers"
+
+
+NOT_SEEN = Built(None, [], 0, None)
 
 
 class _Known:
@@ -104,16 +110,35 @@ class Loaders:
     """
 
     def __init__(self) -> None:
-        self._built: dict[int, _Built] = {}  # by the loader's id
+        self._built: dict[int, Built] = {}  # by the loader's id
         self._known: dict[object, list[_Known]] = {}
+        # by the data set's id: how the script itself built a loader over it
+        self._first: dict[int, tuple[weakref.ref[Any], Built]] = {}
 
-    def remember(self, loader: Any, keywords: Mapping[str, Any], frame: FrameType | None) -> None:
-        """A loader is being built by the code of `frame`."""
-        where, through = _origin(frame)
+    def remember(
+        self, loader: Any, dataset: Any, keywords: Mapping[str, Any], frame: FrameType | None
+    ) -> None:
+        """A loader is being built by the code of `frame`.
+
+        What a library makes of the script's loader is that one, with the library's way to it.
+        """
         from torch.utils.data import DataLoader
 
+        where, through, library = _origin(frame)
         explicit = own_arguments(keywords, DataLoader.__init__, frame)
-        self._built[id(loader)] = _Built(where, sorted(explicit), through)
+        origin = Built(where, sorted(explicit), through, library)
+        if library is None:
+            self._remember_first(dataset, origin)
+        elif library in BUILD_ANEW:
+            there, first = self._first.get(id(dataset), (None, origin))
+            if there is not None and there() is dataset:
+                origin = first._replace(through=through)
+        self._built[id(loader)] = origin
+
+    def _remember_first(self, dataset: Any, origin: Built) -> None:
+        key, first = id(dataset), self._first
+        with contextlib.suppress(TypeError):  # a list, say, of which there is no weak reference
+            first[key] = (weakref.ref(dataset, lambda _: first.pop(key, None)), origin)
 
     def forget_uses(self) -> None:
         """Count anew, in a process that was forked."""
@@ -121,7 +146,7 @@ class Loaders:
 
     def use_of(self, loader: Any, tell: Tell) -> LoaderUse:
         """Return the use of the loader that a pass begins over; `tell` describes a new one."""
-        origin = self._built.get(id(loader)) or _Built(None, [], 0)
+        origin = self._built.get(id(loader)) or NOT_SEEN
         where = origin.where or id(loader)
         key = (where, type(loader.dataset), loader.batch_size, loader.num_workers)
         alike = self._known.setdefault(key, [])
@@ -129,7 +154,7 @@ class Loaders:
         if known is not None:
             known.becomes(loader)
             return known.use
-        use = tell(loader, origin.where, origin.explicit)
+        use = tell(loader, origin)
         alike.append(_Known(use, loader, origin.through))
         return use
 
@@ -145,14 +170,17 @@ def _same(alike: list[_Known], loader: Any, through: int) -> _Known | None:
     return alike[-1] if len(alike) >= MOST_ALIKE else None
 
 
-def _origin(frame: FrameType | None) -> tuple[str | None, int]:
+def _origin(frame: FrameType | None) -> tuple[str | None, int, str | None]:
     """Find the nearest frame that is not a library's, and the way from there.
 
-    Returns its "file:line" (that of the nearest one where all are a library's), and a hash of the
-    lines on the way.
+    Returns its "file:line" (that of the nearest one where all are a library's), a hash of the
+    lines on the way, and the library that builds, None where none does.
     """
+    while frame is not None and only_hands_on(frame):
+        frame = frame.f_back
     nearest = frame
     way: list[tuple[str, int]] = []
+    where = f"{nearest.f_code.co_filename}:{nearest.f_lineno}" if nearest else None
     while frame is not None:
         name = frame.f_code.co_filename
         if (
@@ -160,11 +188,12 @@ def _origin(frame: FrameType | None) -> tuple[str | None, int]:
             and "dist-packages" not in name
             and not name.startswith("<")
         ):
-            return f"{name}:{frame.f_lineno}", hash(tuple(way))
+            where = f"{name}:{frame.f_lineno}"
+            break
         way.append((name, frame.f_lineno))
         frame = frame.f_back
-    where = f"{nearest.f_code.co_filename}:{nearest.f_lineno}" if nearest else None
-    return where, hash(tuple(way))
+    library = module_of(nearest).partition(".")[0] if nearest is not None and way else ""
+    return where, hash(tuple(way)), library or None
 
 
 def built(loader: Any) -> dict[str, object]:

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from speedprof.profiler.batch_facts import BatchFacts
-from speedprof.profiler.loader_facts import Loaders, LoaderUse, samples_in
+from speedprof.profiler.loader_facts import NOT_SEEN, Loaders, LoaderUse, samples_in
 from speedprof.profiler.steps import Source, Tracker
 from speedprof.profiler.worker_telemetry import LOADER_VARIABLE
 
@@ -69,7 +69,8 @@ class _LoaderWatch:
     def building(self, original: Any) -> Any:
         @functools.wraps(original)
         def __init__(loader: Any, *arguments: Any, **keywords: Any) -> None:
-            self._remember(loader, keywords, sys._getframe(1))
+            dataset = arguments[0] if arguments else keywords.get("dataset")
+            self._remember(loader, dataset, keywords, sys._getframe(1))
             original(loader, *arguments, **keywords)
 
         return __init__
@@ -152,7 +153,7 @@ class _LoaderWatch:
         entry = self._passes.get(id(iterator))
         if entry is None:  # built by hand, past DataLoader.__iter__
             use = (
-                self._session.seen.loader(iterator._loader, None, [])
+                self._session.seen.loader(iterator._loader, NOT_SEEN)
                 if hasattr(iterator, "_loader")
                 else LoaderUse(-1)
             )

@@ -75,6 +75,7 @@ class LoaderFact(msgspec.Struct, frozen=True, kw_only=True):
     prefetch_factor: int | None = None
     start_method: str | None = None
     explicit: list[str] = []
+    library: str | None = None
     picklable: bool | None = None
 
 

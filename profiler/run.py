@@ -138,6 +138,7 @@ class Loader(Fact, frozen=True, kw_only=True):
     # passes whose DistributedSampler shuffled as in the pass before; None: none shuffles
     repeated_orders: int | None = None
     explicit: list[str] = msgspec.field(default_factory=list)  # arguments the script gave by name
+    library: str | None = None  # that builds it in the script's name ("transformers")
     picklable: bool | None = None  # the dataset pickles, so that workers can be spawned
     wait_ms: float | None = None  # main thread's wait per step
     startup_ms: float | None = None  # building the iterator, per call (workers are started here)

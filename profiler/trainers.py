@@ -12,7 +12,7 @@ MOST_FRAMES = 200
 OF_USERS_CHOICE = ("transformers.",)
 LIBRARIES = (*OF_USERS_CHOICE, "accelerate.", "lightning.", "pytorch_lightning.")
 HANDED_ON = ("lightning.fabric.utilities.data", "wrapper")
-OURS = "speedprof."
+OURS = ("speedprof.profiler.", "speedprof.mitigations.")
 # by the modules that call the optimizer, outermost first: transformers' Trainer uses accelerate
 TRAINERS = {
     "transformers": ("transformers.trainer",),
@@ -27,7 +27,7 @@ def trainer_of(frame: FrameType | None) -> str | None:
     for _ in range(MOST_FRAMES):
         if frame is None:
             break
-        modules.add(_module(frame))
+        modules.add(module_of(frame))
         frame = frame.f_back
     for trainer, starts in TRAINERS.items():
         if any(module.startswith(starts) for module in modules):
@@ -46,22 +46,23 @@ def own_arguments(
     Of what a library gives in the script's name, those that are not the function's defaults: it
     gives all, whether its user asked for them or not.
     """
-    while frame is not None and _is_between(frame):
+    while frame is not None and only_hands_on(frame):
         frame = frame.f_back
-    if frame is None or not _module(frame).startswith(libraries):
+    if frame is None or not module_of(frame).startswith(libraries):
         return dict(given)
     defaults = {n: one.default for n, one in inspect.signature(function).parameters.items()}
     return {n: value for n, value in given.items() if not _is_same(value, defaults.get(n, OURS))}
 
 
-def _is_between(frame: FrameType) -> bool:
+def only_hands_on(frame: FrameType) -> bool:
     """Tell whether a frame only hands a call on: one of ours, or Lightning's around loaders."""
-    module = _module(frame)
+    module = module_of(frame)
     return module.startswith(OURS) or (module, frame.f_code.co_name) == HANDED_ON
 
 
-def _module(frame: FrameType) -> str:
-    return str(frame.f_globals.get("__name__"))
+def module_of(frame: FrameType) -> str:
+    """Return the full name of the module whose code a frame runs, "" where it has none."""
+    return str(frame.f_globals.get("__name__") or "")
 
 
 def _is_same(value: Any, default: Any) -> bool:

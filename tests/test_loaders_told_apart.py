@@ -34,7 +34,7 @@ def rows(count: int = 12) -> Any:
 
 
 def a_library() -> dict[str, Any]:
-    names: dict[str, Any] = {"DataLoader": DataLoader}
+    names: dict[str, Any] = {"DataLoader": DataLoader, "__name__": "trainer.loop"}
     exec(compile(TRAINER, "/v/lib/python3.11/site-packages/trainer.py", "exec"), names)
     return names
 
@@ -101,6 +101,33 @@ def test_a_trainers_loaders_of_training_and_evaluation_are_two(tmp_path: Path) -
         a_library()["fit"](rows(), lambda: held_out, 3, train, evaluate)
 
     assert told(trained(tmp_path, training)) == [("training", 3, 9), ("evaluation", 3, 6)]
+
+
+def test_who_builds_a_loader_is_told(tmp_path: Path) -> None:
+    def training(train: Callable[..., None]) -> None:
+        train(DataLoader(rows(), batch_size=4))
+        train(a_library()["for_training"](rows()))
+
+    trained(tmp_path, training)
+    assert [one["library"] for one in facts(tmp_path, "loader")] == [None, "trainer"]
+
+
+def test_what_a_library_makes_of_the_scripts_loader_is_that_one(tmp_path: Path) -> None:
+    names: dict[str, Any] = {"__name__": "accelerate.data_loader", "DataLoader": DataLoader}
+    source = "def anew(own): return DataLoader(own.dataset, batch_size=own.batch_size)"
+    exec(compile(source, "/v/lib/python3.11/site-packages/accelerate/loader.py", "exec"), names)
+
+    def training(train: Callable[..., None]) -> None:
+        for own in (
+            DataLoader(rows(), batch_size=4, num_workers=0),
+            DataLoader(list(rows()), batch_size=4),  # which data set it was cannot be remembered
+        ):
+            train(names["anew"](own))
+
+    trained(tmp_path, training)
+    told = facts(tmp_path, "loader")
+    assert [one["library"] for one in told] == [None, "accelerate"]
+    assert told[0]["explicit"] == ["batch_size", "num_workers"]
 
 
 def test_even_where_the_evaluations_data_set_is_another_each_time(tmp_path: Path) -> None:

@@ -127,6 +127,15 @@ def test_what_the_loop_does_not_take_is_written_where_it_always_is(
         assert line in written(source, name, known(device=device), **given)
 
 
+def test_a_loader_of_the_script_s_own_is_written_as_such() -> None:
+    source = f"{HUGGING_FACE}from torch.utils.data import DataLoader\nDataLoader(data)\n"
+    source += "TrainingArguments(out)\n"
+    training = Training(trainer="transformers", device="cpu", optimizer="AdamW", own_loader=True)
+    changed = written(source, "loader-workers", Known(training=training), num_workers=2)
+    assert "DataLoader(data, num_workers=2" in changed
+    assert "TrainingArguments(out)" in changed
+
+
 def test_a_data_set_that_learns_its_epoch_gets_no_workers_that_are_kept() -> None:
     source = f"{HUGGING_FACE}class Data:\n    def set_epoch(self, epoch):\n        pass\n"
     source += "\nTrainingArguments(out)\n"

@@ -19,7 +19,7 @@ from speedprof.mitigations.trainers import SPELLINGS, spelled
 from speedprof.profiler.run import Optimizer
 from speedprof.profiler.trainers import HANDED_ON, TRAINERS, own_arguments, trainer_of
 from speedprof.tests.launching import bare, speedprof
-from speedprof.tests.runs import run
+from speedprof.tests.runs import loader, run
 
 AS_ASSUMED = "gradient_as_bucket_view=True, static_graph=True"
 
@@ -54,7 +54,7 @@ def test_the_loop_is_known_by_the_modules_that_call(
     assert trainer_of(None) is None
 
 
-def loader(dataset: object, batch_size: int = 1, num_workers: int = 0, pin: bool = False) -> None:
+def called(dataset: object, batch_size: int = 1, num_workers: int = 0, pin: bool = False) -> None:
     """Stand for what a library calls."""
 
 
@@ -76,9 +76,9 @@ def test_what_a_library_gives_as_it_is_anyway_is_nobody_s_word(
     modules: list[str], own: list[str]
 ) -> None:
     given = {"dataset": [1], "batch_size": 8, "num_workers": 0, "pin": False}
-    assert sorted(own_arguments(given, loader, called_through(*modules))) == own
-    assert own_arguments(given, loader, None) == given
-    assert own_arguments({"num_workers": False}, loader, called_through("transformers.x")) == {
+    assert sorted(own_arguments(given, called, called_through(*modules))) == own
+    assert own_arguments(given, called, None) == given
+    assert own_arguments({"num_workers": False}, called, called_through("transformers.x")) == {
         "num_workers": False
     }
 
@@ -95,7 +95,8 @@ def fit(**more: Any) -> Fit:
 
 def in_words(name: str, given: Fit, trainer: str | None, **more: Any) -> str:
     optimizer = Optimizer(name=more.pop("optimizer", "AdamW"), elements=9, trainer=trainer)
-    whole = msgspec.structs.replace(run(**more), optimizers=[optimizer])
+    built = loader(library=more.pop("library", trainer))
+    whole = msgspec.structs.replace(run(**more), optimizers=[optimizer], loaders=[built])
     return spelled(name, given, whole).by_hand
 
 
@@ -180,6 +181,8 @@ def test_explain_tells_the_words_of_every_loop() -> None:
 
 
 def test_what_depends_on_the_run_does() -> None:
+    own = fit(parameters={"num_workers": 2})  # Trainer with a get_train_dataloader of one's own
+    assert in_words("loader-workers", own, "transformers", library=None) == "lines of one's own"
     for device, words in (
         ("cpu", "TrainingArguments(..., bf16=True, use_cpu=True)"),
         ("cuda", "TrainingArguments(..., bf16=True)"),
