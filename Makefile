@@ -5,8 +5,8 @@ VENV ?= .venv
 RUNS ?= 5
 # tests wait for processes more than they compute: one more of them than there are cores
 WORKERS ?= $(shell n=$$(nproc); echo $$((n < 4 ? n + 1 : 4)))
-# `make test EXTRAS=dev` goes without DALI, and so without its tests
-EXTRAS ?= dev,dali
+# `make test EXTRAS=dev` goes without DALI and the libraries that train, and so without their tests
+EXTRAS ?= dev,dali,frameworks
 BUSY ?=
 
 bin := $(VENV)/bin

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -118,8 +119,12 @@ def _proposal(
                 "all the same"
             )
     found = targets.targets(view.run)
-    made = proposal.propose(found, proposal.orders(view.run, asked, view.advice), calls=calls)
-    whole = proposal.Proposal(changes=made.changes, outcomes=(*made.outcomes, *waiting))
+    orders = proposal.orders(view.run, asked, view.advice)
+    made = proposal.propose(found, orders, calls=calls)
+    outcomes = [
+        replace(one, asked=order.text()) for one, order in zip(made.outcomes, orders, strict=True)
+    ]
+    whole = proposal.Proposal(changes=made.changes, outcomes=(*outcomes, *waiting))
     return whole, found.note
 
 
@@ -206,10 +211,10 @@ def _tell_other_way(proposal: Proposal) -> None:
     from speedprof.mitigations.applied.automatic import AUTOMATIC
     from speedprof.mitigations.rewrite.order import REFUSED
 
-    states = {one.name: one.state for one in proposal.outcomes if one.name in AUTOMATIC}
-    refused = ",".join(name for name, state in states.items() if state == REFUSED)
+    known = [one for one in proposal.outcomes if one.name in AUTOMATIC]
+    refused = ",".join(one.asked or one.name for one in known if one.state == REFUSED)
     if refused:
-        _tell(f"`speedprof run --apply {refused}` puts it in force without a change of a file")
+        _tell(f"`speedprof run --apply {refused}` tries it without a change of a file")
 
 
 def _tell(text: str) -> None:

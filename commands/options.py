@@ -59,3 +59,14 @@ def open_page() -> Callable[[FC], FC]:
     return click.option(
         "--open", "open_page", is_flag=True, help="Open the report in the browser."
     )
+
+
+def examples(*lines: str) -> Callable[[FC], FC]:
+    """Show command lines in the help, each in a line of its own; nearest to the function."""
+
+    def decorate(function: FC) -> FC:
+        kept = "\b"  # click's sign for a paragraph whose lines stay
+        function.__doc__ = "\n".join([function.__doc__ or "", "", kept, *lines])
+        return function
+
+    return decorate

@@ -90,6 +90,11 @@ class UpToTheScript(click.Command):
 )
 @options.open_page()
 @click.pass_context
+@options.examples(
+    "speedprof run train.py --epochs 3",
+    "speedprof run -m package.train --epochs 3",
+    "speedprof run -- torchrun --nproc-per-node 2 train.py",
+)
 def command(
     ctx: click.Context,
     *,
@@ -105,13 +110,7 @@ def command(
     as_json: bool,
     open_page: bool,
 ) -> None:
-    r"""Measure a training script, or any command that starts one.
-
-    \b
-    speedprof run train.py --epochs 3
-    speedprof run -m package.train --epochs 3
-    speedprof run -- torchrun --nproc-per-node 2 train.py
-    """
+    """Measure a training script, or any command that starts one."""
     wanted = _wanted(plan, silent=quiet or as_json)
     order = launcher.Order(
         target=target(ctx, python),

@@ -65,6 +65,10 @@ INTERRUPTED = 130  # as shells count SIGINT
 @options.quiet("Say the plan alone.")
 @options.as_json()
 @click.pass_context
+@options.examples(
+    "speedprof tune train.py --epochs 3",
+    "speedprof tune --budget 5 -- torchrun --nproc-per-node 2 train.py",
+)
 def command(
     ctx: click.Context,
     *,
@@ -79,12 +83,7 @@ def command(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    r"""Find a plan that makes a script faster, by short trials of the script itself.
-
-    \b
-    speedprof tune train.py --epochs 3
-    speedprof tune --budget 5 -- torchrun --nproc-per-node 2 train.py
-    """
+    """Find a plan that makes a script faster, by short trials of the script itself."""
     from speedprof.mitigations.plan_files import known, understand
     from speedprof.mitigations.tuning.outcome import save
     from speedprof.mitigations.tuning.trial import Length

@@ -56,6 +56,10 @@ LIMIT_S = 900
 @options.quiet("Say the ceilings alone.")
 @options.as_json()
 @click.pass_context
+@options.examples(
+    "speedprof whatif train.py --epochs 3",
+    "speedprof whatif -- torchrun --nproc-per-node 2 train.py",
+)
 def command(
     ctx: click.Context,
     *,
@@ -68,12 +72,7 @@ def command(
     quiet: bool,
     as_json: bool,
 ) -> None:
-    r"""Measure ceilings: the script in short trials, each with one cost taken away.
-
-    \b
-    speedprof whatif train.py --epochs 3
-    speedprof whatif -- torchrun --nproc-per-node 2 train.py
-    """
+    """Measure ceilings: the script in short trials, each with one cost taken away."""
     from speedprof.profiler import whatif
 
     order = whatif.Order(

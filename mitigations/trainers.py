@@ -128,7 +128,9 @@ SPELLINGS: dict[str, dict[str, Call]] = {  # by profiler.trainers.TRAINERS and t
         "compile-model": call(HUGGING_FACE, torch_compile="True", torch_compile_mode="{mode}"),
         "fused-optimizer": told(HUGGING_FACE, ELSEWHERE, optim='"adamw_torch_fused"'),
         # since 5.0 also called activation_checkpointing
-        "activation-checkpointing": call(HUGGING_FACE, gradient_checkpointing="True"),
+        "activation-checkpointing": told(
+            HUGGING_FACE, "for models of transformers", gradient_checkpointing="True"
+        ),
         "adafactor": told(HUGGING_FACE, ELSEWHERE, optim='"adafactor"'),
         "eight-bit-optimizer": told(HUGGING_FACE, ELSEWHERE, optim='"adamw_8bit"'),
         "ddp-buckets": call(HUGGING_FACE, ddp_bucket_cap_mb="{bucket_cap_mb}"),
@@ -139,6 +141,20 @@ SPELLINGS: dict[str, dict[str, Call]] = {  # by profiler.trainers.TRAINERS and t
             gradient_accumulation_steps="{batches}",
         ),
         "larger-batch": told(HUGGING_FACE, RATE, per_device_train_batch_size="{batch_size}"),
+        "length-buckets": told(
+            HUGGING_FACE,
+            "and a data_collator that pads to the longest sample of a batch; before transformers "
+            "5: group_by_length=True",
+            train_sampling_strategy='"group_by_length"',
+        ),
+        "rarer-evaluation": told(
+            HUGGING_FACE,
+            "with more eval_steps between; per_device_eval_batch_size may be twice as large",
+            eval_strategy='"steps"',
+        ),
+        "rarer-checkpoints": told(
+            HUGGING_FACE, "with more save_steps between", save_strategy='"steps"'
+        ),
     },
     "lightning": {
         "bf16-autocast": call("Trainer", precision='"bf16-mixed"'),
@@ -146,7 +162,18 @@ SPELLINGS: dict[str, dict[str, Call]] = {  # by profiler.trainers.TRAINERS and t
         "cudnn-benchmark": on_gpu("Trainer", "deterministic", benchmark="True"),
         "ddp-buckets": told("DDPStrategy", around="Trainer(..., strategy={call})", **BUCKETS),
         "fewer-exchanges": told("Trainer", RATE, accumulate_grad_batches="{every}"),
-        "rarer-evaluation": told("Trainer", check_val_every_n_epoch="2"),
+        "compile-model": told("trainer.fit", model="torch.compile(model)"),
+        "no-debugging": told("Trainer", detect_anomaly="False"),
+        "rarer-evaluation": told(
+            "Trainer",
+            "or a larger val_check_interval; not where a scheduler needs its metric more often",
+            check_val_every_n_epoch="2",
+        ),
+        "rarer-checkpoints": told(
+            "ModelCheckpoint",
+            around="Trainer(..., callbacks=[{call}])",
+            every_n_epochs="{times_rarer}",
+        ),
     },
     "accelerate": {
         "bf16-autocast": call("Accelerator", mixed_precision='"bf16"'),

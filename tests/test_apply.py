@@ -8,12 +8,13 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from speedprof.mitigations.rewrite import proposal, targets
+from speedprof.mitigations.rewrite import proposal, sources, targets
 from speedprof.mitigations.rewrite.order import Outcome
 from speedprof.profiler.errors import SpeedprofError
 from speedprof.profiler.run import Line, Loader, Run
@@ -196,7 +197,7 @@ def test_where_nothing_can_be_written_the_other_way_is_told(tmp_path: Path) -> N
     diff, told = applied(tmp_path, "--remedy", "compile-model")
     assert not diff
     assert "no file would change" in told
-    assert "`speedprof run --apply compile-model` puts it in force without a change" in told
+    assert "`speedprof run --apply compile-model` tries it without a change" in told
 
 
 def test_a_plan_is_written(tmp_path: Path) -> None:
@@ -302,6 +303,16 @@ def _loader(where: str) -> Loader:
 def outcomes(found: targets.Targets, *names: str) -> dict[str, Outcome]:
     made = proposal.propose(found, [order(name) for name in names])
     return {one.name: one for one in made.outcomes}
+
+
+@pytest.mark.parametrize(("text", "state"), [(TRAIN, "written"), ("import torch\n", "refused")])
+def test_what_only_serves_a_remedy_goes_with_it(text: str, state: str, tmp_path: Path) -> None:
+    source = sources.read(recorded(tmp_path, text))
+    threads = replace(order("fewer-threads", threads=1), serves="loader-workers")
+    found = targets.Targets(files=(targets.Target(source=source),))
+    made = proposal.propose(found, [threads, order("loader-workers")])
+    assert [one.state for one in made.outcomes] == [state, state]
+    assert bool(made.changes) == (state == "written")
 
 
 def test_a_package_is_written_into_the_file_of_its_loop(tmp_path: Path) -> None:

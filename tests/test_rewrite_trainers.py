@@ -76,7 +76,6 @@ def only_call(source: str) -> ast.Call:
             {"mode": "max-autotune"},
             'out, torch_compile=True, torch_compile_mode="max-autotune"',
         ),
-        ("out", "activation-checkpointing", {}, "out, gradient_checkpointing=True"),
         ("out", "ddp-buckets", {"bucket_cap_mb": 100.0}, "out, ddp_bucket_cap_mb=100"),
     ],
 )
@@ -165,6 +164,7 @@ def test_loops_of_other_libraries_take_theirs() -> None:
             "gives bf16=False itself in line 2; go there to change it",
         ),
         ("TrainingArguments(out)", "bf16-autocast", {}, "keep the script on the CPU for good"),
+        ("TrainingArguments(out, use_cpu=False)", "bf16-autocast", {}, "keep the script on the"),
         (
             "TrainingArguments(out, fp16=True, use_cpu=True)",
             "bf16-autocast",
@@ -177,14 +177,30 @@ def test_loops_of_other_libraries_take_theirs() -> None:
             {},
             "dataloader_num_workers=workers may be 0",
         ),
-        ("TrainingArguments(**rest)", "bf16-autocast", {}, "takes arguments from **rest"),
+        (
+            "TrainingArguments(**rest)",
+            "compile-model",
+            {},
+            "takes arguments from **rest; write torch_compile=True there",
+        ),
         (
             "TrainingArguments(out); TrainingArguments(other)",
             "bf16-autocast",
             {},
             "2 calls of TrainingArguments stand in this file",
         ),
-        ("print(1)", "bf16-autocast", {}, "no TrainingArguments(...) stands in this file"),
+        (
+            "print(1)",
+            "compile-model",
+            {},
+            "stands in this file; write torch_compile=True where it does",
+        ),
+        (
+            "import transformers\ntransformers.HfArgumentParser(TrainingArguments)",
+            "persistent-workers",
+            {},
+            "the loader has no workers; take loader-workers, too",
+        ),
         (
             "TrainingArguments(out, torch_compile=False)",
             "compile-model",
@@ -209,6 +225,13 @@ def test_what_is_not_understood_is_refused(
     rest: str, name: str, given: dict[str, Value], why: str
 ) -> None:
     assert why in refused(f"{HUGGING_FACE}{rest}\n", name, known(), **given)
+
+
+def test_an_iterable_data_set_gets_no_workers_by_the_command_line_either() -> None:
+    source = f"{HUGGING_FACE}from transformers import HfArgumentParser\n"
+    source += "HfArgumentParser(TrainingArguments)\n"
+    told = Known(training=known().training, iterable=True)
+    assert "every worker would yield all of it" in refused(source, "loader-workers", told)
 
 
 def test_what_the_call_says_already_stays() -> None:

@@ -208,10 +208,13 @@ VALUES = {
     "every": 4,
     "batch_size": 8,
     "batches": 2,
+    "times_rarer": 3,
 }
 PLACES = {  # of what is called, and of what that hands further keywords to
     "TrainingArguments": ["transformers.TrainingArguments"],
     "Trainer": ["lightning.Trainer"],
+    "trainer.fit": ["lightning.Trainer.fit"],
+    "ModelCheckpoint": ["lightning.pytorch.callbacks.ModelCheckpoint"],
     "DDPStrategy": [
         "lightning.pytorch.strategies.DDPStrategy",
         "torch.nn.parallel.DistributedDataParallel",
@@ -221,10 +224,9 @@ PLACES = {  # of what is called, and of what that hands further keywords to
     "DistributedDataParallelKwargs": ["accelerate.utils.DistributedDataParallelKwargs"],
 }
 PARAMETERS = """
-import importlib, inspect, sys
+import inspect, pkgutil, sys
 for place in sys.argv[1:]:
-    module, _, name = place.rpartition(".")
-    print(*inspect.signature(getattr(importlib.import_module(module), name)).parameters)
+    print(*inspect.signature(pkgutil.resolve_name(place)).parameters)
 """
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from speedprof.mitigations.applied.automatic import AUTOMATIC
 from speedprof.mitigations.trainers import Training
 
 Value = bool | int | float | str
@@ -38,7 +40,17 @@ class Order:
     call: int | None = (
         None  # which of the calls of DataLoader is meant, in the order of the source
     )
+    serves: str | None = None  # the remedy that it goes with, where nobody asked for it alone
     by_call: bool = False  # of speedprof.apply(), although it can be written otherwise
+
+    def text(self) -> str:
+        """Return what `--apply` takes: the name, and the value that was asked for by name."""
+        automatic = AUTOMATIC.get(self.name)
+        main = automatic.main if automatic is not None else None
+        if main is None or main not in self.named:
+            return self.name
+        value = self.parameters[main]
+        return f"{self.name}={value if isinstance(value, str) else json.dumps(value)}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,4 +60,5 @@ class Outcome:
     name: str
     state: str  # WRITTEN, UNCHANGED, REFUSED or DECISION
     why: str = ""
+    asked: str = ""  # what `--apply` takes for it
     absent: bool = False  # refused because this file has nothing that it could change

@@ -45,8 +45,22 @@ def propose(found: Targets, orders: Sequence[Order], *, calls: bool = False) -> 
     """Write each remedy into the first file that has what it changes.
 
     `calls`: what cannot be written there is named in a call of `speedprof.apply()` in the script,
-    as befits a plan, which was proved at run time.
+    as befits a plan, which was proved at run time. What only serves a remedy goes with it.
     """
+    made = _proposed(found, orders, calls=calls)
+    refused = {one.name for one in made.outcomes if one.state == REFUSED}
+    idle = {one.name: one.serves for one in orders if one.serves in refused}
+    if not idle:
+        return made
+    made = _proposed(found, [one for one in orders if one.name not in idle], calls=calls)
+    told = {one.name: one for one in made.outcomes}
+    for name, other in idle.items():
+        why = f"it goes with {other}, which is refused"
+        told[name] = Outcome(name=name, state=REFUSED, why=why)
+    return replace(made, outcomes=tuple(told[one.name] for one in orders))
+
+
+def _proposed(found: Targets, orders: Sequence[Order], *, calls: bool) -> Proposal:
     outcomes: dict[str, Outcome] = {}
     texts = []
     for number, target in enumerate(found.files):
@@ -96,7 +110,7 @@ def _is_worse(new: Outcome, old: Outcome | None) -> bool:
 def _belongs(order: Order, target: Target, number: int, found: Targets) -> bool:
     if order.name in WITH_LOADER and _loader_is_known(found) and not takes(order):
         return target.loader_line is not None
-    return number == 0 or order.name not in ONCE or takes(order) is not None
+    return number == 0 or (order.name not in ONCE and takes(order) is None)
 
 
 def _loader_is_known(found: Targets) -> bool:
@@ -157,12 +171,18 @@ def orders(
     facts = known(run)
     fits = {one.mitigation.name: one.fit for one in advice}
     wanted = {one.name: one for one in remedies}
+    serves: dict[str, str] = {}
     for name in list(wanted):
         beside = fits[name].beside if name in fits else {}
         for other, values in beside.items():
-            wanted.setdefault(other, Remedy(name=other, parameters=_values(values)))
+            if other not in wanted:
+                wanted[other] = Remedy(name=other, parameters=_values(values))
+                serves[other] = name
     advised = {name: fit.parameters for name, fit in fits.items()}
-    return tuple(_order(one, facts, advised.get(one.name, {})) for one in wanted.values())
+    return tuple(
+        replace(_order(one, facts, advised.get(one.name, {})), serves=serves.get(one.name))
+        for one in wanted.values()
+    )
 
 
 def _values(parameters: Mapping[str, object]) -> dict[str, Value]:

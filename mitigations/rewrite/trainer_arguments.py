@@ -61,8 +61,11 @@ def rewrite(code: Code, order: Order) -> None:
     assert wanted is not None
     assert training is not None
     texts = wanted.written(order.parameters)
-    call = _only(code, wanted.name, texts)
-    own = given(code, call, POSITIONAL.get(wanted.name, ()))
+    calls = code.calls(*CALLED[wanted.name])
+    if len(calls) != 1:
+        raise _none(code, wanted, order, len(calls))
+    call = calls[0]
+    own = _given(code, call, wanted, texts)
     if texts.get(WORKERS) == "0":
         without_workers(code, call, own, WORKERS, OF_WORKERS)
         return
@@ -106,7 +109,7 @@ def _check_beside(code: Code, wanted: Call, own: Mapping[str, Given]) -> None:
         raise Refused(
             f"{wanted.name} does not take it beside {other}={code.words(own[other].value)}"
         )
-    if wanted.told and "use_cpu" not in own:
+    if wanted.told and ("use_cpu" not in own or same(code, own["use_cpu"], "False")):
         raise Refused(
             f"without a GPU {wanted.name} takes bf16=True only beside use_cpu=True, which would "
             "keep the script on the CPU for good; write both where that is wanted"
@@ -142,13 +145,27 @@ def _epochs(code: Code) -> str | None:
     return None
 
 
-def _only(code: Code, name: str, texts: Mapping[str, str]) -> cst.Call:
-    calls = code.calls(*CALLED[name])
-    if len(calls) == 1:
-        return calls[0]
-    if calls:
-        raise Refused(f"{len(calls)} calls of {name} stand in this file")
-    if name == PARSED and code.calls(*PARSERS):
+def _given(code: Code, call: cst.Call, wanted: Call, texts: Mapping[str, str]) -> dict[str, Given]:
+    """Return the call's arguments; where they cannot be told, say what to write there."""
+    try:
+        return given(code, call, POSITIONAL.get(wanted.name, ()))
+    except Refused as refused:
+        what = ", ".join(f"{name}={text}" for name, text in texts.items())
+        raise Refused(str(refused).replace("write it there", f"write {what} there")) from None
+
+
+def _none(code: Code, wanted: Call, order: Order, count: int) -> Refused:
+    """Say why there is no one call, and where to write the arguments all the same."""
+    texts = wanted.written(order.parameters)
+    if count:
+        return Refused(f"{count} calls of {wanted.name} stand in this file")
+    if wanted.name == PARSED and code.calls(*PARSERS):
+        _check_beside(code, wanted, {})
+        if any(name in texts for name in (WORKERS, *OF_WORKERS)):
+            _check_workers(code, {}, texts, order)
         options = " ".join(f"--{one} {text}" for one, text in texts.items())
-        raise Refused(f"the script takes {name} from its command line: add {options} there")
-    raise Absent(f"no {name}(...) stands in this file")
+        return Refused(
+            f"the script takes {wanted.name} from its command line: add {options} there"
+        )
+    what = ", ".join(f"{name}={text}" for name, text in texts.items())
+    return Absent(f"no {wanted.name}(...) stands in this file; write {what} where it does")

@@ -18,6 +18,7 @@ from speedprof.mitigations.training.kinds import BOTH, sequences, shorter_steps
 from speedprof.profiler.run import Run
 
 FASTER = (1.1, 1.0 / 0.75)  # the published quarter at most
+ENDS = 2  # layers that see all tokens: the first and the last
 LESS = "a quarter of the computing on tokens"
 BY_HAND = """\
 kept = importance.topk(length // 2, dim=1).indices.sort(dim=1).values  # running loss of tokens
@@ -25,7 +26,16 @@ hidden[rows, kept] = middle_layers(hidden[rows, kept])  # rows: torch.arange(bat
 
 
 def assess(run: Run, _finding: Finding) -> Fit | Misfit:
-    return shorter_steps(run, sequences, faster=FASTER, less=LESS, by_hand=BY_HAND)
+    return shorter_steps(run, _layers, faster=FASTER, less=LESS, by_hand=BY_HAND)
+
+
+def _layers(run: Run) -> str | None:
+    """Return why there are no layers between the first and the last that see tokens."""
+    known = [model.modules for model in run.models if model.modules is not None]
+    counts = [count for one in known for name, count in one.items() if "Attention" in name]
+    if known and max(counts, default=0) <= ENDS:
+        return f"of {ENDS} layers of attention or fewer, none is in the middle"
+    return sequences(run)
 
 
 MITIGATION = remedy("token-dropping", __doc__, treats=BOTH, assess=assess)
