@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from speedprof.mitigations.applied.automatic import in_words
 from speedprof.reports import plan_words, wording
 
 if TYPE_CHECKING:
@@ -74,13 +75,21 @@ def _card(view: View, advice: Advice, *, place: int, scale: float) -> Card:
         bar=_bar(advice, scale),
         safety=mitigation.safety,
         safety_words=wording.SAFETY_WORDS[mitigation.safety],
-        how=wording.HOW_WORDS[mitigation.how],
+        how=_how(advice),
         taxonomy=wording.place(mitigation),
         parameters=tuple((str(key), repr(value)) for key, value in fit.parameters.items()),
         code=fit.by_hand.strip("\n"),
         source=mitigation.source,
         text=mitigation.card.strip(),
     )
+
+
+def _how(advice: Advice) -> str:
+    """Say how it is applied, with its value: one by name wins over the script's own."""
+    mitigation = advice.mitigation
+    how = wording.HOW_WORDS[mitigation.how]
+    said = in_words(mitigation.name, advice.fit.parameters)
+    return how if mitigation.how != "automatic" or said == mitigation.name else f"{how} {said}"
 
 
 def _outcome(advice: Advice, mean_ms: float | None) -> str | None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from speedprof.mitigations.applied.automatic import AUTOMATIC, Parameter
+from speedprof.mitigations.applied.automatic import AUTOMATIC, Parameter, in_words
 from speedprof.mitigations.catalogue import CATALOGUE
 from speedprof.mitigations.plan_files import PlanFile, Remedy, read, understand, write
 from speedprof.profiler.errors import SpeedprofError
@@ -122,3 +122,11 @@ def test_a_plan_is_read_as_it_was_written(plan: PlanFile, tmp_path_factory: obje
 def test_every_automatic_remedy_stands_in_the_catalogue() -> None:
     missing = set(AUTOMATIC) - {one.name for one in CATALOGUE}
     assert missing <= {"cudnn-benchmark", "deeper-prefetch"}
+
+
+@pytest.mark.parametrize(
+    "text", ["loader-workers=2", "pin-memory=false", "tf32=medium", "no-sync"]
+)
+def test_what_is_shown_for_apply_is_what_it_takes(text: str) -> None:
+    (remedy,) = understand(text).remedies
+    assert in_words(remedy.name, remedy.parameters) == text

@@ -219,6 +219,7 @@ def test_a_card_says_what_it_gains_and_how_safe_it_is() -> None:
     assert "1.4–2.1× faster" in words
     assert "41.2 ms → 19.6 ms to 29.4 ms a step" in words
     assert "Safety: other random draws" in words
+    assert "by --apply loader-workers=2" in words
     assert "num_workers=2," in words
     assert "Composer and Plumber" in words
 

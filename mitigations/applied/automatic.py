@@ -164,3 +164,12 @@ AUTOMATIC: dict[str, Automatic] = {
         ),
     )
 }
+
+
+def in_words(name: str, parameters: Mapping[str, object]) -> str:
+    """Return a remedy as `--apply` takes it: "loader-workers=2", or the name alone."""
+    automatic = AUTOMATIC.get(name)
+    if automatic is None or automatic.main is None or automatic.main not in parameters:
+        return name
+    value = parameters[automatic.main]
+    return f"{name}={str(value).lower() if isinstance(value, bool) else value}"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from speedprof.mitigations.applied.automatic import AUTOMATIC
+from speedprof.mitigations.applied.automatic import in_words
 from speedprof.mitigations.trainers import Training
 
 Value = bool | int | float | str
@@ -45,12 +44,7 @@ class Order:
 
     def text(self) -> str:
         """Return what `--apply` takes: the name, and the value that was asked for by name."""
-        automatic = AUTOMATIC.get(self.name)
-        main = automatic.main if automatic is not None else None
-        if main is None or main not in self.named:
-            return self.name
-        value = self.parameters[main]
-        return f"{self.name}={value if isinstance(value, str) else json.dumps(value)}"
+        return in_words(self.name, {n: self.parameters[n] for n in self.named})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
