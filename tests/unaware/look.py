@@ -29,7 +29,15 @@ def descriptors():
     return sorted(re.sub(r"\d+", "N", name) for name in names)
 
 
+def wait_for_feeders():
+    """Wait for threads that have fed a queue of multiprocessing and close its pipe as they end."""
+    for thread in threading.enumerate():
+        if thread.name == "QueueFeederThread":
+            thread.join(5)
+
+
 def look():
+    wait_for_feeders()
     main = sys.modules["__main__"]
     return {
         "environment": dict(os.environ),
