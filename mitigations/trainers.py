@@ -215,9 +215,9 @@ class Training:
         if (self.trainer, self.device) == ("transformers", "cpu") and name in ON_CPU:
             return ON_CPU[name]
         found = SPELLINGS[self.trainer].get(name)
-        if found is not None and self.own_loader and found.is_of_loader:
+        if found is None or (found.is_of_loader and self.own_loader):
             return None
-        return None if found is not None and found.gpu and self.device == "cpu" else found
+        return None if found.gpu and self.device == "cpu" else found
 
 
 def patterns(name: str) -> dict[str, str]:

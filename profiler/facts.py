@@ -98,16 +98,7 @@ class Seen:
         """Describe a loader that is used for the first time."""
         use = LoaderUse(len(self.uses))
         self.uses.append(use)
-        self._recorder.fact(
-            "loader",
-            {
-                "number": use.number,
-                "where": origin.where,
-                "explicit": origin.explicit,
-                "library": origin.library,
-                **built(loader),
-            },
-        )
+        self._recorder.fact("loader", {"number": use.number, **built(loader, origin)})
         return use
 
     def knows(self, optimizer: Any) -> bool:

@@ -14,7 +14,6 @@ from speedprof.profiler.trainers import module_of, only_hands_on, own_arguments
 
 SIZED_BATCHES = 8  # batches whose bytes are counted
 BUILD_ANEW = ("accelerate", "lightning", "pytorch_lightning")  # loaders that they are given
-SAMPLERS = ("torch.utils.data", "accelerate.")  # whose batches are all of one size but the last
 MOST_ALIKE = 8  # loaders of one line that are told apart; more of them are a list, not a trainer's
 Tell = Callable[[Any, "Built"], "LoaderUse"]
 
@@ -196,8 +195,8 @@ def _origin(frame: FrameType | None) -> tuple[str | None, int, str | None]:
     return where, hash(tuple(way)), library or None
 
 
-def built(loader: Any) -> dict[str, object]:
-    """Describe how a loader was built."""
+def built(loader: Any, origin: Built) -> dict[str, object]:
+    """Describe how a loader was built, and by whom."""
     from torch.utils.data import IterableDataset
 
     dataset = loader.dataset
@@ -210,10 +209,13 @@ def built(loader: Any) -> dict[str, object]:
         except (TypeError, NotImplementedError):
             length = None  # a map-style dataset need not know
     return {
+        "where": origin.where,
+        "explicit": origin.explicit,
+        "library": origin.library,
         "dataset": type(dataset).__name__,
         "iterable": iterable,
         "length": length,
-        "batch_size": _batch_size(loader),
+        "batch_size": _batch_size(loader, origin),
         "num_workers": loader.num_workers,
         "pin_memory": bool(loader.pin_memory),
         "persistent_workers": bool(loader.persistent_workers),
@@ -225,12 +227,12 @@ def built(loader: Any) -> dict[str, object]:
     }
 
 
-def _batch_size(loader: Any) -> int | None:
-    """Return the samples of a batch; a library's loaders often have them by their sampler."""
-    sampler = loader.batch_sampler
-    if loader.batch_size is not None or not type(sampler).__module__.startswith(SAMPLERS):
+def _batch_size(loader: Any, origin: Built) -> int | None:
+    """Return the samples of a batch; where a library put them into a sampler, those of that."""
+    own_sampler = origin.library is None and "batch_sampler" in origin.explicit
+    if loader.batch_size is not None or own_sampler:
         return loader.batch_size  # type: ignore[no-any-return]
-    size = getattr(sampler, "batch_size", None)
+    size = getattr(loader.batch_sampler, "batch_size", None)
     return size if isinstance(size, int) else None
 
 

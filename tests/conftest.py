@@ -101,6 +101,25 @@ def group_of_one() -> Iterator[None]:
     distributed.destroy_process_group()
 
 
+@pytest.fixture(scope="module")
+def compiler_is_warm() -> None:
+    """Let the compiler set itself up: what it does once a process would look like a difference."""
+    import torch
+    from torch import nn
+
+    torch.compile(nn.Linear(1, 1), backend="aot_eager")(torch.ones(1, 1)).sum().backward()
+
+
+@pytest.fixture
+def compiled() -> Iterator[None]:
+    """Let nothing be left of what others have compiled, nor of what this test compiles."""
+    import torch
+
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
 @pytest.fixture
 def full_disk(tmp_path: Path) -> Iterator[Path]:
     """Yield a folder on a file system that holds next to nothing; needs the right to mount."""

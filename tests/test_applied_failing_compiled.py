@@ -6,7 +6,6 @@ import functools
 import importlib.util
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +18,13 @@ from torch import Tensor, nn
 from speedprof.mitigations.applied.process import Applied, Process
 
 pytestmark = [
+    pytest.mark.usefixtures("compiler_is_warm"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning:torch"),
 ]
 
 
 # -- backward passes of compiled graphs
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiler_is_warm() -> None:
-    """Let the compiler set itself up: what it does once a process would look like a difference."""
-    torch.compile(nn.Linear(1, 1), backend="aot_eager")(torch.ones(1, 1)).sum().backward()
-
-
-@pytest.fixture
-def compiled() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
 
 
 def use(monkeypatch: pytest.MonkeyPatch, bw_compiler: Any) -> None:

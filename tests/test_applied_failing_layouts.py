@@ -22,6 +22,18 @@ pytestmark = [
 # -- layouts
 
 
+def stepped(model: Any, optimizer: Any, steps: int) -> list[float]:
+    """Train on small images; return the losses."""
+    found = []
+    for _ in range(steps):
+        loss = model(torch.randn(2, 3, 8, 8)).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        found.append(loss.item())
+    return found
+
+
 class Viewing(nn.Module):
     """As the tutorials write it: what a convolution gives is viewed as rows."""
 
@@ -53,16 +65,10 @@ def test_what_an_optimizer_keeps_follows_the_layout_of_its_weights(
         torch.manual_seed(0)
         model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 1, 3))
         optimizer = torch.optim.Adam(model.parameters(), lr=0.02, fused=fused)
-        found = []
-        for step in range(8):
-            if undo is not None and step == 5:
-                undo()
-            loss = model(torch.randn(2, 3, 8, 8)).square().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            found.append(loss.item())
-        return found
+        found = stepped(model, optimizer, 5)
+        if undo is not None:
+            undo()
+        return found + stepped(model, optimizer, 3)
 
     bare = trained()
     one = applied(process, "channels-last")
@@ -80,14 +86,7 @@ def test_ranks_exchange_true_gradients_whatever_the_layout(
         layers = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 1, 3))
         model = nn.parallel.DistributedDataParallel(layers, gradient_as_bucket_view=view)
         optimizer = torch.optim.Adam(model.parameters(), lr=0.02, fused=fused)
-        found = []
-        for _ in range(8):
-            loss = model(torch.randn(2, 3, 8, 8)).square().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            found.append(loss.item())
-        return found
+        return stepped(model, optimizer, 8)
 
     bare = trained()
     one = applied(process, "channels-last")
@@ -136,14 +135,7 @@ def test_an_optimizer_that_resumes_with_another_layout_is_not_fused(
         if state is not None:
             optimizer.state.update(zip(model.parameters(), state, strict=True))
         model.to(memory_format=torch.channels_last)
-        found = []
-        for _ in range(5):
-            loss = model(torch.randn(2, 3, 8, 8)).square().mean()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            found.append(loss.item())
-        return optimizer, found
+        return optimizer, stepped(model, optimizer, 5)
 
     held = trained()[0].state.values() if resumed else []
 

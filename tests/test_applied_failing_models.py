@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import warnings
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,22 +17,10 @@ from torch import Tensor, nn
 from speedprof.mitigations.applied.process import Process
 
 pytestmark = [
+    pytest.mark.usefixtures("compiler_is_warm"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning:torch"),
 ]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiler_is_warm() -> None:
-    """Let the compiler set itself up: what it does once a process would look like a difference."""
-    torch.compile(nn.Linear(1, 1), backend="aot_eager")(torch.ones(1, 1)).sum().backward()
-
-
-@pytest.fixture
-def compiled() -> Iterator[None]:
-    torch._dynamo.reset()
-    yield
-    torch._dynamo.reset()
 
 
 # -- copies of the model

@@ -61,14 +61,18 @@ def script(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], i
     return made
 
 
+def trials_of(target: interpreter.Target, parent: Path) -> Trials:
+    folder = parent / "tune"
+    folder.mkdir()
+    return Trials(target=target, folder=folder, length=SHORT, tell=lambda _: None)
+
+
 @pytest.mark.slow
 def test_data_is_prepared_once_and_logs_and_checkpoints_begin_anew(
     tmp_path: Path, script: Callable[[str], interpreter.Target]
 ) -> None:
-    folder = tmp_path / "tune"
-    folder.mkdir()
     asks = 'print("left behind:", [p for p in ("log.txt", "checkpoint.pt") if Path(p).exists()])'
-    tuning = Trials(target=script(asks), folder=folder, length=SHORT, tell=lambda _: None)
+    tuning = trials_of(script(asks), tmp_path)
     made = [tuning.run((), name) for name in ("as it is", "again", "third")]
     assert [one.problem for one in made] == [None, None, None]
     said = [(one.folder / "output.txt").read_text() for one in made]
@@ -183,9 +187,6 @@ def test_a_full_disk_leaves_the_trial_to_prepare_for_itself(
 def test_a_trial_remembers_which_script_it_ran(
     tmp_path: Path, script: Callable[[str], interpreter.Target]
 ) -> None:
-    folder = tmp_path / "tune"
-    folder.mkdir()
-    trials = Trials(target=script(""), folder=folder, length=SHORT, tell=lambda _: None)
-    run = load(trials.run((), "as it is").folder)
+    run = load(trials_of(script(""), tmp_path).run((), "as it is").folder)
     (tmp_path / "train.py").touch()  # written anew, with the same text
     assert targets(run).files[0].source.path.name == "train.py"

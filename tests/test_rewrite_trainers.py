@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -225,6 +226,20 @@ def test_what_is_not_understood_is_refused(
     rest: str, name: str, given: dict[str, Value], why: str
 ) -> None:
     assert why in refused(f"{HUGGING_FACE}{rest}\n", name, known(), **given)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("in-process-loading", "add --dataloader_num_workers 0 there"),
+        ("persistent-workers", "add --dataloader_persistent_workers True there"),
+        ("deeper-prefetch", "add --dataloader_prefetch_factor 4 there"),
+    ],
+)
+def test_workers_of_the_command_line_are_known_from_the_run(name: str, options: str) -> None:
+    source = f"{HUGGING_FACE}from transformers import HfArgumentParser\n"
+    source += "HfArgumentParser(TrainingArguments)\n"
+    assert options in refused(source, name, replace(known(), num_workers=2))
 
 
 def test_an_iterable_data_set_gets_no_workers_by_the_command_line_either() -> None:

@@ -18,6 +18,7 @@ class Known:
     """Facts of the run that the source does not show; None where they were not recorded."""
 
     loader_line: int | None = None  # of the source as it was run: the training loader's call
+    num_workers: int | None = None  # of the training loader, as it ran
     pinned: bool | None = None  # its batches lie in pinned memory
     iterable: bool | None = None  # its dataset has no indices
     picklable: bool | None = None

@@ -132,6 +132,7 @@ def known(run: Run) -> Known:
     modules = [one.modules for one in run.models if one.modules is not None]
     shapes = run.batch.shapes if run.batch is not None else None
     return Known(
+        num_workers=loader.num_workers if loader else None,
         pinned=loader.pin_memory if loader else None,
         iterable=loader.iterable if loader else None,
         picklable=loader.picklable if loader else None,

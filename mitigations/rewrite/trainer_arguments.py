@@ -63,26 +63,27 @@ def rewrite(code: Code, order: Order) -> None:
     texts = wanted.written(order.parameters)
     calls = code.calls(*CALLED[wanted.name])
     if len(calls) != 1:
-        raise _none(code, wanted, order, len(calls))
+        raise _none(code, wanted, order, texts, len(calls))
     call = calls[0]
     own = _given(code, call, wanted, texts)
     if texts.get(WORKERS) == "0":
         without_workers(code, call, own, WORKERS, OF_WORKERS)
         return
     _check_beside(code, wanted, own)
-    texts = _changes(code, call, own, order, wanted)
-    if any(name in texts for name in (WORKERS, *OF_WORKERS)):
-        _check_workers(code, own, texts, order)
+    texts = _changes(code, call, own, texts, order)
+    now = code.words(own[WORKERS].value) if WORKERS in own else "0"
+    _check_workers(code, texts, now, order)
     if texts:
         set_in(code, call, own, texts)
         code.notes.append(f"in the words of {NAMES[training.trainer]}")
 
 
 def _changes(
-    code: Code, call: cst.Call, own: Mapping[str, Given], order: Order, wanted: Call
+    code: Code, call: cst.Call, own: Mapping[str, Given], texts: Mapping[str, str], order: Order
 ) -> dict[str, str]:
     """Return what to write: what the script says otherwise stays, unless it is named."""
-    texts = wanted.written(order.parameters)
+    wanted = takes(order)
+    assert wanted is not None
     texts = {n: t for n, t in texts.items() if n not in own or not same(code, own[n], t)}
     kept = [n for n in texts if n in own and not wanted.is_named(n, order.named)]
     for name in kept:
@@ -116,11 +117,14 @@ def _check_beside(code: Code, wanted: Call, own: Mapping[str, Given]) -> None:
         )
 
 
-def _check_workers(
-    code: Code, own: Mapping[str, Given], texts: dict[str, str], order: Order
-) -> None:
-    """Refuse workers that could not work; leave out that they are kept where that would show."""
-    number = texts.get(WORKERS) or (code.words(own[WORKERS].value) if WORKERS in own else "0")
+def _check_workers(code: Code, texts: dict[str, str], now: str, order: Order) -> None:
+    """Refuse workers that could not work; leave out that they are kept where that would show.
+
+    `now` is how many the script has, as its source says it.
+    """
+    if not any(name in texts for name in (WORKERS, *OF_WORKERS)):
+        return
+    number = texts.get(WORKERS, now)
     if number == "0":
         raise Refused("the loader has no workers; take loader-workers, too")
     if not number.isdigit():
@@ -154,15 +158,14 @@ def _given(code: Code, call: cst.Call, wanted: Call, texts: Mapping[str, str]) -
         raise Refused(str(refused).replace("write it there", f"write {what} there")) from None
 
 
-def _none(code: Code, wanted: Call, order: Order, count: int) -> Refused:
+def _none(code: Code, wanted: Call, order: Order, texts: dict[str, str], count: int) -> Refused:
     """Say why there is no one call, and where to write the arguments all the same."""
-    texts = wanted.written(order.parameters)
     if count:
         return Refused(f"{count} calls of {wanted.name} stand in this file")
     if wanted.name == PARSED and code.calls(*PARSERS):
         _check_beside(code, wanted, {})
-        if any(name in texts for name in (WORKERS, *OF_WORKERS)):
-            _check_workers(code, {}, texts, order)
+        if texts.get(WORKERS) != "0":
+            _check_workers(code, texts, str(order.known.num_workers or 0), order)
         options = " ".join(f"--{one} {text}" for one, text in texts.items())
         return Refused(
             f"the script takes {wanted.name} from its command line: add {options} there"
